@@ -1,0 +1,23 @@
+"""Model families: one file of names each, and this line to find it."""
+
+from __future__ import annotations
+
+from gfpet.errors import ModelError, unknown
+from gfpet.families._family import Dims, Family, Site
+from gfpet.families.gpt2 import GPT2
+
+FAMILIES = {family.name: family for family in (GPT2,)}
+
+
+def find_family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ModelError: no such family; names the nearest.
+    """
+    if name not in FAMILIES:
+        raise ModelError(unknown("model family", name, FAMILIES))
+    return FAMILIES[name]
+
+
+__all__ = ["FAMILIES", "Dims", "Family", "Site", "find_family"]

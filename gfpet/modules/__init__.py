@@ -1,0 +1,43 @@
+"""Parameter-efficient modules: LoRA, bottleneck adapter, prefix."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from torch import nn
+
+from gfpet.families import Family
+from gfpet.modules._kind import Kind, Part, require_fit, split_name
+from gfpet.modules._module import KindName, PetModule
+from gfpet.modules.adapter import ADAPTER, start_adapter
+from gfpet.modules.lora import LORA, start_lora
+from gfpet.modules.prefix import PREFIX, start_prefix
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (LORA, ADAPTER, PREFIX)}
+
+
+def inserted(model: nn.Module, family: Family, module: PetModule) -> AbstractContextManager[None]:
+    """While the context is open, the model's forward pass goes through the module.
+
+    A training step's backward pass belongs inside the context too: gradient checkpointing runs the forward again.
+
+    Raises:
+        ModuleError: the module does not fit the model.
+    """
+    kind = KINDS[module.kind]
+    require_fit(model, family, module, kind.parts)
+    return kind.insert(model, family, module)
+
+
+__all__ = [
+    "KINDS",
+    "Kind",
+    "KindName",
+    "Part",
+    "PetModule",
+    "inserted",
+    "split_name",
+    "start_adapter",
+    "start_lora",
+    "start_prefix",
+]

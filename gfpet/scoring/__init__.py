@@ -1,0 +1,22 @@
+"""Scoring candidates with a language model."""
+
+from __future__ import annotations
+
+from gfpet.scoring._encode import Batch, EncodedExample, Row, batches, collate, encode
+from gfpet.scoring._score import Predictions, Trunk, candidate_scores, head_of, predict, ranking_loss, trunk_of
+
+__all__ = [
+    "Batch",
+    "EncodedExample",
+    "Predictions",
+    "Row",
+    "Trunk",
+    "batches",
+    "candidate_scores",
+    "collate",
+    "encode",
+    "head_of",
+    "predict",
+    "ranking_loss",
+    "trunk_of",
+]

@@ -1,0 +1,64 @@
+"""One task's prepared examples, as a model's tokens, with the task's own score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gfpet.data.examples import Example, read_examples
+from gfpet.scoring import EncodedExample, encode
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples with their token rows, in the same order."""
+
+    examples: list[Example]
+    encoded: list[EncodedExample]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def first(self, count: int) -> Split:
+        """The first `count` examples."""
+        return Split(self.examples[:count], self.encoded[:count])
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """`train` to learn from, `dev` (held out of train) to choose by, `eval` to report."""
+
+    task: str
+    train: Split
+    dev: Split
+    eval: Split
+    pad: int
+    """Token that fills rows up."""
+
+
+def load_task(folder: Path, task: str, tokenizer: Any, *, max_length: int) -> TaskData:
+    """Read what the stage `prepare` wrote to `folder` and tokenise it.
+
+    Raises:
+        DataError: a file is missing or broken, or a candidate does not fit in `max_length`.
+    """
+    splits = {}
+    for name in ("train", "dev", "eval"):
+        examples = read_examples(folder / f"{name}.jsonl")
+        splits[name] = Split(examples, encode(examples, tokenizer, max_length=max_length))
+    return TaskData(task, splits["train"], splits["dev"], splits["eval"], pad_token(tokenizer))
+
+
+def pad_token(tokenizer: Any) -> int:
+    """The padding token, or the end-of-text token where there is none (GPT-2): padding is never attended to."""
+    token: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return token
+
+
+def task_score(task: str, examples: Sequence[Example], choices: Sequence[int]) -> float:
+    """The task's score in [0, 1]: the mean of its official metrics."""
+    from gfpet.data import score
+
+    return score(task, examples, choices)["score"]

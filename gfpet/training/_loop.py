@@ -1,0 +1,202 @@
+"""The one training loop. What is trained, and through which model, is the caller's `backward`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gfpet.errors import GfpetError
+from gfpet.scoring import Batch, EncodedExample, collate
+from gfpet.training._checkpoint import Progress, load_checkpoint, save_checkpoint
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; `params.yaml` explains each (sections tune, reference, bridge)."""
+
+    epochs: int
+    batch_size: int
+    accumulation: int = 1
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    patience: int = 0
+    checkpoint_every: int = 50
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters with a learning rate of their own."""
+
+    parameters: Mapping[str, Tensor]
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it. The parameters hold the best epoch's values."""
+
+    steps: int
+    epochs: int
+    best_epoch: int
+    best_score: float
+    best_loss: float
+    resumed_at: int
+    """Optimizer step that the run was resumed at; 0 where it was not."""
+
+
+Backward = Callable[[Batch, float], Tensor]
+"""`backward(batch, weight)` runs forward and backward of `weight * loss` and returns the loss, detached."""
+
+
+def learning_rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
+    """Factor on the learning rate at a step, counted from 0."""
+    rise = math.ceil(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    left = (steps - step) / max(1, steps - rise)
+    match schedule:
+        case "linear":
+            return left
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * (1 - left)))
+        case _:
+            return 1.0
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order of examples in an epoch: a function of seed and epoch alone, so that a resumed run sees the same."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order: list[int] = torch.randperm(count, generator=generator).tolist()
+    return order
+
+
+def train(
+    groups: Sequence[Group],
+    backward: Backward,
+    encoded: Sequence[EncodedExample],
+    evaluate: Callable[[], tuple[float, float]],
+    settings: Settings,
+    *,
+    seed: int,
+    pad: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    log: Callable[[str, int, float], None] = lambda *_: None,
+    step_context: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
+    title: str = "train",
+) -> Outcome:
+    """Train with AdamW until the epochs are over or the held-out score stops rising; keeps the best epoch.
+
+    Args:
+        groups: leaf tensors; they are changed in place.
+        evaluate: held-out `(score, loss)` of the parameters as they are; called after every epoch.
+        checkpoint: file to resume from, written every `settings.checkpoint_every` steps and after each epoch.
+        log: takes `(series, step, value)`.
+        step_context: opened around each optimizer step with the largest padded size in it; a memory meter's `step`.
+
+    Raises:
+        GfpetError: the loss is not a finite number.
+    """
+    parameters = {name: tensor for group in groups for name, tensor in group.parameters.items()}
+    for tensor in parameters.values():
+        tensor.requires_grad_(True)
+    optimizer = torch.optim.AdamW(
+        [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
+        weight_decay=settings.weight_decay,
+    )
+    per_step = settings.batch_size * settings.accumulation
+    steps_per_epoch = math.ceil(len(encoded) / per_step)
+    steps = steps_per_epoch * settings.epochs
+    progress, best = Progress(), {name: tensor.detach().cpu().clone() for name, tensor in parameters.items()}
+    if checkpoint is not None and checkpoint.exists():
+        progress, best = load_checkpoint(checkpoint, parameters, optimizer)
+    resumed_at = progress.step
+
+    def keep() -> None:
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, progress, parameters, best, optimizer)
+
+    bar = tqdm(total=steps, initial=progress.step, desc=title, mininterval=2.0, file=sys.stderr, dynamic_ncols=True)
+    with bar:
+        while not progress.finished:
+            order = epoch_order(len(encoded), seed, progress.epoch)
+            for number in range(progress.batch, steps_per_epoch):
+                factor = learning_rate_factor(progress.step, steps, settings.schedule, settings.warmup)
+                for group, wanted in zip(optimizer.param_groups, groups, strict=True):
+                    group["lr"] = wanted.learning_rate * factor
+                chosen = order[number * per_step : (number + 1) * per_step]
+                batches = [
+                    collate([encoded[index] for index in chosen[start : start + settings.batch_size]], pad=pad)
+                    for start in range(0, len(chosen), settings.batch_size)
+                ]
+                with step_context(max(batch.size for batch in batches)):
+                    loss = _optimizer_step(optimizer, parameters, backward, batches, settings.clip, device)
+                if not math.isfinite(loss):
+                    raise GfpetError(
+                        f"{title}: the loss is {loss} at step {progress.step}; lower the learning_rate "
+                        f"(now {groups[0].learning_rate:g}) or raise the warmup (now {settings.warmup:g})."
+                    )
+                progress.step, progress.batch = progress.step + 1, number + 1
+                log("loss", progress.step, loss)
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                if progress.step % settings.checkpoint_every == 0:
+                    keep()
+            _end_epoch(progress, best, parameters, evaluate(), settings, log)
+            keep()
+    with torch.no_grad():
+        for name, tensor in parameters.items():
+            tensor.copy_(best[name])
+            tensor.grad = None
+            tensor.requires_grad_(False)
+    return Outcome(
+        progress.step, progress.epoch, progress.best_epoch, progress.best_score, progress.best_loss, resumed_at
+    )
+
+
+def _optimizer_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    backward: Backward,
+    batches: Sequence[Batch],
+    clip: float,
+    device: torch.device,
+) -> float:
+    # Each example counts the same, also in a last batch that is not full.
+    total = sum(batch.gold.shape[0] for batch in batches)
+    weights = [batch.gold.shape[0] / total for batch in batches]
+    losses = [backward(batch.to(device), weight) * weight for batch, weight in zip(batches, weights, strict=True)]
+    torch.nn.utils.clip_grad_norm_([tensor for tensor in parameters.values() if tensor.grad is not None], clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(torch.stack(losses).sum())
+
+
+def _end_epoch(
+    progress: Progress,
+    best: dict[str, Tensor],
+    parameters: Mapping[str, Tensor],
+    held_out: tuple[float, float],
+    settings: Settings,
+    log: Callable[[str, int, float], None],
+) -> None:
+    score, loss = held_out
+    progress.epoch, progress.batch = progress.epoch + 1, 0
+    log("dev_score", progress.step, score)
+    log("dev_loss", progress.step, loss)
+    if (score, -loss) > (progress.best_score, -progress.best_loss):
+        progress.best_score, progress.best_loss, progress.best_epoch = score, loss, progress.epoch
+        best.update({name: tensor.detach().cpu().clone() for name, tensor in parameters.items()})
+    waited = progress.epoch - progress.best_epoch
+    progress.finished = progress.epoch >= settings.epochs or 0 < settings.patience <= waited

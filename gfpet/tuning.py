@@ -1,0 +1,150 @@
+"""Tuning by gradients: a module on a frozen model, or all of a model. The large one only comes here as a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gfpet.activations import captured
+from gfpet.models import LoadedModel
+from gfpet.modules import PetModule, inserted, start_adapter, start_lora, start_prefix
+from gfpet.scoring import Batch, candidate_scores, collate, head_of, predict, ranking_loss, trunk_of
+from gfpet.task_data import TaskData, task_score
+from gfpet.training import Group, Outcome, Settings, train
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller wants to see of a training run; all optional."""
+
+    checkpoint: Path | None = None
+    log: Callable[[str, int, float], None] = lambda *_: None
+    step: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
+    """Opened around each training step with its padded size."""
+    title: str = "train"
+
+
+def start_module(kind: str, loaded: LoadedModel, options: Mapping[str, Any], data: TaskData, *, seed: int) -> PetModule:
+    """A new module for the model, on its device.
+
+    Args:
+        options: the kind's section of `modules` in params.yaml.
+        data: a prefix starts as keys and values of the longest training text among the first 64 examples.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model, family = loaded.model, loaded.family
+    if kind == "prefix":
+        text = max(data.train.encoded[:64], key=lambda example: len(example.rows[0].tokens))
+        batch = collate([text], pad=data.pad).to(loaded.device)
+        with torch.no_grad(), captured(model, family, ["attn.k.out", "attn.v.out"]) as found:
+            trunk_of(model, family)(batch)
+        length = batch.lengths[0]
+        keys, values = (
+            torch.stack([layer[0, :length] for layer in found[name]]) for name in ("attn.k.out", "attn.v.out")
+        )
+        module = start_prefix(family, length=options["length"], keys=keys, values=values)
+    else:
+        starts: dict[str, Callable[..., PetModule]] = {"lora": start_lora, "adapter": start_adapter}
+        module = starts[kind](model, family, **options, generator=generator)
+    return module.to(loaded.device, torch.float32)
+
+
+def tune_module(
+    loaded: LoadedModel,
+    module: PetModule,
+    data: TaskData,
+    settings: Settings,
+    *,
+    learning_rate: float,
+    seed: int,
+    gradient_checkpointing: bool = False,
+    hooks: Hooks = Hooks(),
+) -> tuple[PetModule, Outcome]:
+    """Train a copy of a module; the model's own weights stay frozen. Returns the best epoch's module."""
+    module = module.detached()
+
+    def insert() -> AbstractContextManager[None]:
+        return inserted(loaded.model, loaded.family, module)
+
+    with checkpointing(loaded.model, gradient_checkpointing):
+        group = Group(module.tensors, learning_rate)
+        outcome = _fit(loaded, insert, group, data, settings, seed=seed, hooks=hooks)
+    return module.detached(), outcome
+
+
+def tune_all(
+    loaded: LoadedModel,
+    data: TaskData,
+    settings: Settings,
+    *,
+    learning_rate: float,
+    seed: int,
+    gradient_checkpointing: bool = False,
+    hooks: Hooks = Hooks(),
+) -> Outcome:
+    """Full fine-tuning: every weight of the model is trained, in place."""
+    group = Group(dict(loaded.model.named_parameters()), learning_rate)
+    with checkpointing(loaded.model, gradient_checkpointing):
+        return _fit(loaded, nullcontext, group, data, settings, seed=seed, hooks=hooks)
+
+
+def _fit(
+    loaded: LoadedModel,
+    insert: Callable[[], AbstractContextManager[None]],
+    group: Group,
+    data: TaskData,
+    settings: Settings,
+    *,
+    seed: int,
+    hooks: Hooks,
+) -> Outcome:
+    trunk, head = trunk_of(loaded.model, loaded.family), head_of(loaded.model)
+
+    def backward(batch: Batch, weight: float) -> Tensor:
+        with insert():
+            loss = ranking_loss(candidate_scores(trunk(batch), head, batch), batch)
+            (loss * weight).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def evaluate() -> tuple[float, float]:
+        with insert():
+            said = predict(data.dev.encoded, trunk, head, batch_size=settings.batch_size, pad=data.pad)
+        return task_score(data.task, data.dev.examples, said.choices), said.loss
+
+    return train(
+        [group],
+        backward,
+        data.train.encoded,
+        evaluate,
+        settings,
+        seed=seed,
+        pad=data.pad,
+        device=loaded.device,
+        checkpoint=hooks.checkpoint,
+        log=hooks.log,
+        step_context=hooks.step,
+        title=hooks.title,
+    )
+
+
+@contextmanager
+def checkpointing(model: Any, enabled: bool) -> Iterator[None]:
+    """Recompute activations in the backward pass; transformers does it only in training mode (dropout is 0 anyway)."""
+    if not enabled:
+        yield
+        return
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    # It also hooks the embeddings, so that they ask for gradients, for reentrant checkpointing; and never unhooks them.
+    model.disable_input_require_grads()
+    model.train()
+    try:
+        yield
+    finally:
+        model.activation_checkpointing_disable()
+        model.eval()

@@ -1,0 +1,23 @@
+"""The Bridge: a small model pruned out of the large one, with which a module is fitted to the large one's spaces."""
+
+from __future__ import annotations
+
+from gfpet.bridge._activations import ActivationCache, Activations, Plan, plan_activations, recomputed, row_lengths
+from gfpet.bridge._ladder import Ladder, ladder_trunk, start_ladder
+from gfpet.bridge._train import Transfer, fit_bridge, predict_with_bridge, selection
+
+__all__ = [
+    "ActivationCache",
+    "Activations",
+    "Ladder",
+    "Plan",
+    "Transfer",
+    "fit_bridge",
+    "ladder_trunk",
+    "plan_activations",
+    "predict_with_bridge",
+    "recomputed",
+    "row_lengths",
+    "selection",
+    "start_ladder",
+]

@@ -1,0 +1,151 @@
+"""Fine-tuning module, `W_plug`, `W_down` and Bridge together. Algorithm 1, steps 4 and 5 of the paper.
+
+module of S ──W_plug──► module in L's spaces ──W_down──► module in the Bridge ──► loss on the task
+   trained    trained    (this one is plugged)  trained       trained: Bridge and its ladder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gfpet.bridge._activations import Activations
+from gfpet.bridge._ladder import Ladder, ladder_trunk
+from gfpet.families import Family
+from gfpet.modules import PetModule, inserted
+from gfpet.plug import LayerMap, Projection, plugged, projected, spaces_of
+from gfpet.prune import Bridge, Kept
+from gfpet.scoring import Batch, Predictions, candidate_scores, head_of, predict, ranking_loss
+from gfpet.task_data import Split, TaskData, task_score
+from gfpet.training import Group, Outcome, Settings, train
+from gfpet.tuning import Hooks, checkpointing
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A module on its way from S through L's spaces to the Bridge; every tensor in it may be trained."""
+
+    module: PetModule
+    """In S's spaces."""
+    w_plug: Projection
+    w_down: Projection
+    pairs: LayerMap
+    divide_by_copies: bool
+
+    def in_large(self) -> PetModule:
+        """The module as it is plugged into L."""
+        return plugged(self.module, self.w_plug, self.pairs, divide_by_copies=self.divide_by_copies)
+
+    def in_bridge(self) -> PetModule:
+        """The module as it sits in the Bridge."""
+        return projected(self.in_large(), self.w_down)
+
+    def trained(self, w_down: Literal["learned", "selection"]) -> dict[str, Tensor]:
+        """The tensors that are trained: module, maps of `W_plug`, and `W_down` unless it stays a selection."""
+        tensors = {f"module/{name}": tensor for name, tensor in self.module.tensors.items()}
+        tensors |= _maps("w_plug", self.w_plug)
+        return tensors | (_maps("w_down", self.w_down) if w_down == "learned" else {})
+
+
+def _maps(title: str, projection: Projection) -> dict[str, Tensor]:
+    """The linear parts; offsets stay what the closed form gave."""
+    return {f"{title}/{name}": tensor for name, tensor in projection.named().items() if "_offsets/" not in name}
+
+
+def selection(module: PetModule, family: Family, kept: Kept, sizes: Mapping[str, int]) -> Projection:
+    """`W_down` as the selection of the Bridge's coordinates: `D` and `E` are rows of the identity.
+
+    Args:
+        module: in the large model's spaces.
+        sizes: the large model's width on each axis (`residual`, `inner`, `ffn`).
+    """
+
+    def rows(space: str) -> Tensor:
+        site_name, side = space.rsplit(".", 1)
+        site = family.site(site_name)
+        axis = site.reads if side == "in" else site.writes
+        identity = torch.eye(sizes[axis])
+        return torch.stack([identity[kept.axis(axis, layer)] for layer in module.layers])
+
+    reads, writes = spaces_of(module)
+    return Projection(
+        reads={space: rows(space).transpose(1, 2).contiguous() for space in sorted(reads)},
+        writes={space: rows(space) for space in sorted(writes)},
+    )
+
+
+def fit_bridge(
+    bridge: Bridge,
+    family: Family,
+    ladder: Ladder,
+    transfer: Transfer,
+    data: TaskData,
+    train_activations: Activations,
+    dev_activations: Activations,
+    settings: Settings,
+    *,
+    learning_rate: float,
+    bridge_learning_rate: float,
+    train_bridge: bool,
+    w_down: Literal["learned", "selection"],
+    seed: int,
+    gradient_checkpointing: bool,
+    hooks: Hooks,
+) -> Outcome:
+    """Train in place; afterwards `transfer.in_large()` is what is plugged."""
+    own = {f"bridge/{name}": weight for name, weight in bridge.model.named_parameters()} if train_bridge else {}
+    groups = [
+        Group(transfer.trained(w_down), learning_rate),
+        Group(ladder.tensors | own, bridge_learning_rate),
+    ]
+    trunk, head = ladder_trunk(bridge.model, family, ladder, train_activations), head_of(bridge.model)
+    device = head.device
+
+    def backward(batch: Batch, weight: float) -> Tensor:
+        with inserted(bridge.model, family, transfer.in_bridge()):
+            loss = ranking_loss(candidate_scores(trunk(batch), head, batch), batch)
+            (loss * weight).backward()
+        return loss.detach()
+
+    def evaluate() -> tuple[float, float]:
+        said = predict_with_bridge(
+            bridge, family, ladder, transfer, data.dev, dev_activations, batch_size=settings.batch_size, pad=data.pad
+        )
+        return task_score(data.task, data.dev.examples, said.choices), said.loss
+
+    with checkpointing(bridge.model, gradient_checkpointing):
+        return train(
+            groups,
+            backward,
+            data.train.encoded,
+            evaluate,
+            settings,
+            seed=seed,
+            pad=data.pad,
+            device=device,
+            checkpoint=hooks.checkpoint,
+            log=hooks.log,
+            step_context=hooks.step,
+            title=hooks.title,
+        )
+
+
+def predict_with_bridge(
+    bridge: Bridge,
+    family: Family,
+    ladder: Ladder,
+    transfer: Transfer,
+    split: Split,
+    activations: Activations,
+    *,
+    batch_size: int,
+    pad: int,
+) -> Predictions:
+    """The Bridge with the module, on its own: the paper's Table 8."""
+    trunk = ladder_trunk(bridge.model, family, ladder, activations)
+    with torch.no_grad(), inserted(bridge.model, family, transfer.in_bridge()):
+        return predict(split.encoded, trunk, head_of(bridge.model), batch_size=batch_size, pad=pad)

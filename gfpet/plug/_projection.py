@@ -1,0 +1,185 @@
+"""Linear maps that take a module from one model's spaces to another's: `W_plug` (S to L) and `W_down` (L to Bridge).
+
+        module of S            W_plug             W_down
+    A [r, d_S]   ──·Q──►  A_L [r, d_L]  ──·Dᵀ──►  A_g [r, d_g]
+    B [d_S, r]   ──P·──►  B_L [d_L, r]  ──E·──►   B_g [d_g, r]
+
+A projected LoRA is an exact LoRA of the same rank; adapters and prefixes likewise (METHOD, composition table).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gfpet.errors import ModuleError
+from gfpet.modules import KINDS, PetModule, split_name
+from gfpet.plug._layers import LayerMap
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Maps for every space that a module touches, by `<site>.<in|out>`.
+
+    The first axis n is the module's layers, or 1 where all layers share one map.
+    """
+
+    reads: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[n, d_from, d_to]`: `Q`, or `Dᵀ`."""
+    writes: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[n, d_to, d_from]`: `P`, or `E`."""
+    read_offsets: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[n, d_from]`: what a centred regression leaves over, `x_from ≈ x_to Qᵀ + offset`; may be missing."""
+    write_offsets: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[n, d_to]`: likewise for values that are written as they are (a prefix); updates need none."""
+
+    def named(self) -> dict[str, Tensor]:
+        """All tensors, by `<field>/<space>`."""
+        return {f"{name}/{space}": tensor for name in _FIELDS for space, tensor in getattr(self, name).items()}
+
+    @classmethod
+    def of(cls, named: Mapping[str, Tensor]) -> Projection:
+        """The inverse of `named`."""
+        fields: dict[str, dict[str, Tensor]] = {name: {} for name in _FIELDS}
+        for key, tensor in named.items():
+            name, space = key.split("/", 1)
+            fields[name][space] = tensor
+        return cls(**fields)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Projection:
+        """The same maps on another device, in another data type."""
+        return Projection.of({name: tensor.to(device, dtype) for name, tensor in self.named().items()})
+
+    def for_module(self, module: PetModule) -> Projection:
+        """Only the maps that a module of this kind and these sites goes through."""
+        reads, writes = spaces_of(module)
+        named = {
+            name: tensor
+            for name, tensor in self.named().items()
+            if name.split("/", 1)[1] in (reads if name.startswith("read") else writes)
+        }
+        return Projection.of(named)
+
+    def shared(self) -> Projection:
+        """One map for all layers: the mean over them."""
+        return Projection.of({name: tensor.mean(0, keepdim=True) for name, tensor in self.named().items()})
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        named = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.named().items())}
+        save_file(named, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Projection:
+        """Read what `save` wrote.
+
+        Raises:
+            ModuleError: the file is missing or broken.
+        """
+        try:
+            return cls.of(load_file(path))
+        except Exception as error:  # safetensors raises its own untyped errors
+            raise ModuleError(f"cannot read the maps {path}: {error}") from error
+
+
+_FIELDS = ("reads", "writes", "read_offsets", "write_offsets")
+
+
+def spaces_of(module: PetModule) -> tuple[set[str], set[str]]:
+    """The spaces that a module reads from and those that it writes to, as `<site>.<in|out>`."""
+    reads, writes = set(), set()
+    for name in module.tensors:
+        site, part_name = split_name(name)
+        part = KINDS[module.kind].parts[part_name]
+        if part.direction == "read":
+            reads.add(f"{site}.{part.side}")
+        elif part.direction == "write":
+            writes.add(f"{site}.{part.side}")
+    return reads, writes
+
+
+def duplicated(module: PetModule, pairs: LayerMap, *, divide_by_copies: bool) -> PetModule:
+    """The module's layers, laid out along another model's depth.
+
+    Args:
+        divide_by_copies: k copies of one layer's update would apply it k times: divide each by k.
+    """
+    where = {layer: index for index, layer in enumerate(module.layers)}
+    sources = [where[small] for _, small in pairs]
+    index = torch.tensor(sources)
+    copies = torch.tensor([float(sources.count(source)) for source in sources])
+    tensors = {}
+    for name, tensor in module.tensors.items():
+        taken = tensor.index_select(0, index.to(tensor.device))
+        if divide_by_copies and KINDS[module.kind].parts[split_name(name)[1]].is_update:
+            taken = taken / copies.to(taken.device, taken.dtype).view(-1, *[1] * (taken.ndim - 1))
+        tensors[name] = taken
+    return PetModule(module.kind, module.family, tuple(large for large, _ in pairs), tensors, module.scale)
+
+
+def projected(module: PetModule, projection: Projection) -> PetModule:
+    """The module in the other model's spaces; differentiable in the module and in the maps.
+
+    Raises:
+        ModuleError: a space that the module needs has no map, or one of another width.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in module.tensors.items():
+        site, part_name = split_name(name)
+        part = KINDS[module.kind].parts[part_name]
+        if part.axis is None:
+            tensors[name] = tensor + _read_shift(module, projection, site) if part_name == "down_bias" else tensor
+            continue
+        space = f"{site}.{part.side}"
+        maps = projection.reads if part.direction == "read" else projection.writes
+        if space not in maps:
+            raise ModuleError(
+                f"no map for '{space}', which '{name}' {part.direction}s; maps: {', '.join(sorted(maps))}."
+            )
+        # As [.., d_from]: the last axis is mapped, whichever axis of the tensor it was.
+        lines = tensor.movedim(part.axis, -1)
+        matrix = maps[space] if part.direction == "read" else maps[space].transpose(1, 2)
+        if lines.shape[-1] != matrix.shape[1]:
+            raise ModuleError(
+                f"'{name}' has width {lines.shape[-1]}, but its map at '{space}' takes {matrix.shape[1]}."
+            )
+        moved = lines.unsqueeze(1) @ matrix if lines.ndim == 2 else lines @ matrix
+        moved = moved.squeeze(1) if lines.ndim == 2 else moved
+        if part.direction == "write" and not part.is_update and space in projection.write_offsets:
+            moved = moved + projection.write_offsets[space].unsqueeze(1)
+        tensors[name] = moved.movedim(-1, part.axis)
+    return module.with_tensors(tensors)
+
+
+def _read_shift(module: PetModule, projection: Projection, site: str) -> Tensor | float:
+    """`D · offset`: what the offset of a centred map adds to an adapter's inner bias, `[n, b]`."""
+    offset = projection.read_offsets.get(f"{site}.out")
+    if offset is None:
+        return 0.0
+    return (module.tensors[f"{site}.down"] @ offset.unsqueeze(-1)).squeeze(-1)
+
+
+def plugged(module: PetModule, maps: Projection, pairs: LayerMap, *, divide_by_copies: bool) -> PetModule:
+    """The module as it stands in the large model: duplicated along its depth, then through `W_plug`."""
+    return projected(duplicated(module, pairs, divide_by_copies=divide_by_copies), maps)
+
+
+def random_like(maps: Projection, generator: torch.Generator) -> Projection:
+    """The null control: semi-orthogonal random maps, each with the Frobenius norm of the map that it replaces."""
+    named = {}
+    for name, tensor in sorted(maps.named().items()):
+        if name.startswith(("read_offsets", "write_offsets")):
+            continue
+        drawn = torch.randn(tensor.shape, generator=generator)
+        tall = drawn if tensor.shape[1] >= tensor.shape[2] else drawn.transpose(1, 2)
+        basis = torch.linalg.qr(tall).Q
+        basis = basis if tensor.shape[1] >= tensor.shape[2] else basis.transpose(1, 2)
+        norm = torch.linalg.matrix_norm(tensor.float().cpu(), keepdim=True)
+        named[name] = basis * (norm / torch.linalg.matrix_norm(basis, keepdim=True))
+    return Projection.of(named)

@@ -1,0 +1,123 @@
+"""How much each coordinate of the large model matters: residual coordinates, heads, feed-forward units.
+
+Every weight of every linear map gets a value; a coordinate's importance is the sum over its weights.
+
+- `activation` (default; as Wanda, Sun et al. 2023, arXiv:2306.11695): |W|·‖x‖, ‖x‖ from forward passes only.
+- `magnitude`: |W|.
+- `fisher` [the paper]: mean squared gradient of log p(y|x). This one *is* a gradient of the large model.
+
+Shares are normalised per map before they are added, so that no layer speaks louder by its scale alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gfpet.activations import captured
+from gfpet.families import Family
+from gfpet.frozen import FrozenModel
+from gfpet.scoring import Batch, candidate_scores, ranking_loss, trunk_of
+
+Step = Callable[[int], AbstractContextManager[None]]
+"""A memory meter's `step`, opened around each batch with its padded size."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Importance of the coordinates that can be pruned; float64, on the CPU."""
+
+    residual: Float[Tensor, " d"]
+    """One set for the whole residual stream: every block reads and writes the same coordinates."""
+    heads: Float[Tensor, "n heads"]
+    ffn: Float[Tensor, "n ffn"]
+
+
+def magnitude_importance(model: nn.Module, family: Family) -> Importance:
+    """From the weights alone."""
+    return _importance(model, family, lambda layer, name: _weight(model, family, layer, name).detach().abs())
+
+
+def activation_importance(
+    large: FrozenModel, family: Family, batches: Iterable[Batch], step: Step = lambda _: nullcontext()
+) -> Importance:
+    """From the weights and the norms of what flows into them."""
+    names = _one_site_per_map(family)
+    squares: dict[str, list[Tensor]] = {}
+    with large.forward_only() as model:
+        trunk = trunk_of(model, family)
+        for batch in batches:
+            with step(batch.size), captured(model, family, [f"{name}.in" for name in names]) as found:
+                trunk(batch)
+                real = batch.is_real
+                for name in names:
+                    new = [layer[real].double().pow(2).sum(0) for layer in found[f"{name}.in"]]
+                    old = squares.get(name, [torch.zeros_like(part) for part in new])
+                    squares[name] = [a + b for a, b in zip(old, new, strict=True)]
+        return _importance(
+            model,
+            family,
+            lambda layer, name: _weight(model, family, layer, name).abs() * squares[name][layer].sqrt()[:, None],
+        )
+
+
+def fisher_importance(
+    model: nn.Module, family: Family, head: Tensor, batches: Iterable[Batch], step: Step = lambda _: nullcontext()
+) -> Importance:
+    """From squared gradients of the log-likelihood of the right answers; each batch should hold one example.
+
+    The model's linear weights require gradients while this runs, and no longer afterwards.
+    """
+    names = _one_site_per_map(family)
+    keys = [(layer, name) for name in names for layer in range(len(family.blocks_of(model)))]
+    blocks = family.blocks_of(model)
+    weights = [family.map_at(blocks[layer], name).get_parameter("weight") for layer, name in keys]
+    sums = {key: torch.zeros_like(weight) for key, weight in zip(keys, weights, strict=True)}
+    trunk = trunk_of(model, family)
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        for batch in batches:
+            with step(batch.size):
+                loss = ranking_loss(candidate_scores(trunk(batch), head, batch), batch)
+                for key, gradient in zip(keys, torch.autograd.grad(loss, weights), strict=True):
+                    sums[key].addcmul_(gradient, gradient)
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
+    linear = {name: isinstance(family.map_at(blocks[0], name), nn.Linear) for name in names}
+    return _importance(model, family, lambda layer, name: sums[layer, name].T if linear[name] else sums[layer, name])
+
+
+def _one_site_per_map(family: Family) -> list[str]:
+    """A site for each distinct linear map: of a fused map, its first part."""
+    return [name for name, site in family.sites.items() if site.part == 0]
+
+
+def _weight(model: nn.Module, family: Family, layer: int, name: str) -> Tensor:
+    return family.weight_in_out(family.map_at(family.blocks_of(model)[layer], name))
+
+
+def _importance(model: nn.Module, family: Family, value: Callable[[int, str], Tensor]) -> Importance:
+    """Sum the weights' values over coordinates, map by map; one map's values are held at a time.
+
+    Args:
+        value: non-negative values `[d_in, d_out]` of the map behind a site, in a layer.
+    """
+    dims = family.dims(model.config)
+    sizes = {"residual": dims.width, "inner": dims.inner, "ffn": dims.ffn}
+    shared = {axis: torch.zeros(dims.layers, size, dtype=torch.float64) for axis, size in sizes.items()}
+    for name in _one_site_per_map(family):
+        site = family.site(name)
+        for layer in range(dims.layers):
+            values = value(layer, name).double().cpu()
+            total = values.sum().clamp(min=torch.finfo(torch.float64).tiny)
+            shared[site.reads][layer] += values.sum(1) / total
+            shared[site.writes][layer] += values.sum(0).view(site.parts, -1).sum(0) / total
+    heads = shared["inner"].view(dims.layers, dims.heads, dims.head_width).sum(-1)
+    return Importance(shared["residual"].sum(0), heads, shared["ffn"])

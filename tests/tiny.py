@@ -1,0 +1,154 @@
+"""Tiny models, tokenizer and examples that tests share; everything is drawn from fixed seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+from gfpet.data.examples import Example
+from gfpet.families.gpt2 import GPT2
+from gfpet.models import LoadedModel
+from gfpet.modules import PetModule, start_adapter, start_lora, start_prefix
+from gfpet.scoring import encode
+from gfpet.task_data import Split, TaskData
+
+VOCABULARY = 257
+END = 256
+
+
+class ByteTokenizer:
+    """One token a byte, and one for the end of a text."""
+
+    eos_token_id = END
+    pad_token_id = None
+
+    def __call__(self, texts: list[str], add_special_tokens: bool = True) -> dict[str, list[list[int]]]:
+        assert not add_special_tokens
+        return {"input_ids": [list(text.encode()) for text in texts]}
+
+    def get_vocab(self) -> dict[str, int]:
+        return {chr(byte): byte for byte in range(VOCABULARY)}
+
+
+def tiny_gpt2(width: int = 16, layers: int = 2, *, heads: int = 2, seed: int = 0, positions: int = 64) -> GPT2LMHeadModel:
+    """A GPT-2 with random weights that are large enough to tell its parts apart."""
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=positions,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        attn_implementation="sdpa",
+        bos_token_id=END,
+        eos_token_id=END,
+    )
+    model = GPT2LMHeadModel(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_gain = name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + float(is_gain))
+    return model.eval().requires_grad_(False)
+
+
+def tiny_loaded(width: int = 16, layers: int = 2, *, seed: int = 0) -> LoadedModel:
+    return LoadedModel(tiny_gpt2(width, layers, seed=seed), GPT2, ByteTokenizer(), f"tiny-{width}x{layers}")
+
+
+def some_ids(rows: int = 3, length: int = 7, *, seed: int = 1) -> Tensor:
+    return torch.randint(0, END, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
+    """`[rows, length, vocabulary]`, with explicit positions as gfpet gives them."""
+    positions = torch.arange(ids.shape[1])[None]
+    logits: Tensor = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+    return logits
+
+
+def shaken(module: PetModule, seed: int = 5, size: float = 0.3) -> PetModule:
+    """The module with noise on every tensor, so that no part of it is without effect."""
+    generator = torch.Generator().manual_seed(seed)
+    return module.with_tensors(
+        {
+            name: tensor + torch.randn(tensor.shape, generator=generator) * size
+            for name, tensor in sorted(module.tensors.items())
+        }
+    )
+
+
+def tiny_module(kind: str, model: nn.Module, *, seed: int = 5) -> PetModule:
+    """A module of a kind that changes the model's output."""
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "lora":
+        sites = ("attn.q", "attn.v", "attn.o", "mlp.up", "mlp.down")
+        module = start_lora(model, GPT2, rank=3, alpha=6.0, sites=sites, generator=generator)
+    elif kind == "adapter":
+        module = start_adapter(model, GPT2, bottleneck=4, sites=("attn.o", "mlp.down"), generator=generator)
+    else:
+        shape = (len(GPT2.blocks_of(model)), 5, GPT2.site_widths(model, "attn.k")[1])
+        keys, values = (torch.randn(shape, generator=generator) for _ in range(2))
+        module = start_prefix(GPT2, length=4, keys=keys, values=values)
+    return shaken(module, seed)
+
+
+KIND_NAMES = ("lora", "adapter", "prefix")
+
+VERBALIZER = [
+    Example(
+        f"v/{number}",
+        text,
+        ("y", "n"),
+        ("yes", "no"),
+        (number % 2,),
+    )
+    for number, text in enumerate(("abc", "a longer one", "zz top", "hello there", "q", "some more words"))
+]
+"""Candidates of one token each."""
+RANKING = [
+    Example("r/0", "the cat", (" sat", " ran off", " is"), ("0", "1", "2"), (1,)),
+    Example("r/1", "a dog and a", (" b", " bone!"), ("0", "1"), (0, 1)),
+    Example("r/2", "x", ("yy", "zzz", " w", " u", " long candidate"), ("0", "1", "2", "3", "4"), (2, 4)),
+]
+"""Candidates of several tokens."""
+
+
+def encoded(examples: Sequence[Example], max_length: int = 40):  # type: ignore[no-untyped-def]
+    return encode(list(examples), ByteTokenizer(), max_length=max_length)
+
+
+def learnable(count: int, seed: int = 0) -> list[Example]:
+    """Examples whose answer is a letter of the context: a module learns them in a few steps."""
+    generator = torch.Generator().manual_seed(seed)
+    examples = []
+    for number in range(count):
+        letters = torch.randint(97, 123, (4,), generator=generator).tolist()
+        right = number % 2
+        text = "".join(map(chr, letters)) + "ab"[right]
+        examples.append(Example(f"l/{seed}/{number}", text, ("y", "n"), ("Yes", "No"), (right,)))
+    return examples
+
+
+def tiny_task(train: int = 12, dev: int = 6) -> TaskData:
+    """A task in the shape of RTE."""
+    splits = [Split(rows, encoded(rows)) for rows in (learnable(train), learnable(dev, 1), learnable(dev, 2))]
+    return TaskData("rte", *splits, pad=END)
+
+
+def save_checkpoint_folder(folder: Path, model: nn.Module, *, extra_tokens: Sequence[str] = ()) -> Path:
+    """A checkpoint in the `save_pretrained` form, with a real byte-level tokenizer."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    alphabet = sorted(ByteLevel.alphabet())
+    tokens = [*alphabet, "<|endoftext|>", *extra_tokens]
+    tokenizer = GPT2TokenizerFast(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)  # type: ignore[operator]
+    return folder

@@ -1,0 +1,205 @@
+"""What every stage program does around its own work: folders, resumable state, metrics, curves, MLflow.
+
+    def program(family: str, task: str) -> None:
+        with stage("tune", f"{family}/{task}") as run:
+            with run.measure("train"):
+                ...
+            run.log_curve("lora/loss", step, loss)
+
+The stage's outputs hold no times, so that the same inputs give the same bytes; what is measured goes to `metrics/`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gfpet.config import Params
+from gfpet.errors import GfpetError
+from gfpet.params_file import load_params
+from gfpet.results import ResultRow, write_results
+from gfpet.stages._identity import key_of_running_stage
+from gfpet.stages._state import StageState, open_state
+from gfpet.tracking import StageTracker, track_stage
+
+
+class StageRun:
+    """One running stage instance; made by `stage`."""
+
+    label: str
+    """As DVC names it, e.g. `tune@gpt2-cb`."""
+    params: Params
+    """The checked `params.yaml`."""
+    output: Path
+    """`outputs/<stage>/<instance>`, empty at the start."""
+    work: Path
+    """`.work/<stage>/<instance>`: survives a kill, and is gone when the stage has ended well."""
+
+    rows: list[ResultRow]
+    """What `log_results` was given so far."""
+
+    def __init__(self, label: str, params: Params, output: Path, state: StageState, tracker: StageTracker) -> None:
+        self.params = params
+        self.output = output
+        self.work = state.work
+        self.label = label
+        self._state = state
+        self._tracker = tracker
+        self.rows = []
+
+    @property
+    def resumed(self) -> bool:
+        """Whether `work` holds what a killed run of the same inputs left."""
+        return self._state.resumed
+
+    def say(self, text: str) -> None:
+        """Print a line to standard error, with the stage's name before it."""
+        print(f"[{self.label}] {text}", file=sys.stderr, flush=True)
+
+    def log_value(self, name: str, value: float | int | str | bool | None) -> None:
+        """A final value: into `values` of the stage's metrics and, where it is a number, to MLflow."""
+        self._state.record_value(name, value)
+        self._tracker.value(name, value)
+
+    def log_curve(self, series: str, step: int, value: float | int) -> None:
+        """A point of a curve. The same series and step again replaces it, so a resumed loop may repeat its steps."""
+        self._state.record_point(series, step, float(value))
+        self._tracker.point(series, step, float(value))
+
+    def log_results(self, rows: Iterable[ResultRow]) -> None:
+        """Add rows to `<output>/results.json`. A resumed stage gives all its rows again."""
+        self.rows += rows
+        write_results(self.output / "results.json", self.rows)
+
+    def log_dataset(self, name: str, path: str | Path, source: str, digest: str) -> None:
+        """The data that the stage reads, as MLflow's input.
+
+        Args:
+            name: e.g. the task.
+            path: where it lies here.
+            source: where it came from: `embedded`, a hub id with its revision, a folder.
+            digest: hash of its content; MLflow keeps the first 36 characters.
+        """
+        self._tracker.dataset(name, str(path), source, digest)
+
+    def log_artifact(self, path: str | Path) -> None:
+        """A file or folder outside `output` for MLflow; what lies in `output` goes there by itself at the end."""
+        self._tracker.artifact(Path(path))
+
+    @contextmanager
+    def measure(self, phase: str, resident: Iterable[Any] = ()) -> Iterator[Any]:
+        """Measure time and memory of a phase with `gfpet.memory.measure`, whose meter this yields.
+
+        A phase that is measured more than once counts with the sum of its seconds and steps and its highest peaks.
+
+        Args:
+            phase: name below `memory` in the stage's metrics.
+            resident: modules and tensors that are there already and count into the peak.
+        """
+        from gfpet.memory import measure
+
+        measuring = measure(phase, resident=resident)
+        del resident  # this frame lasts as long as the phase, and would keep it alive
+        with measuring as meter:
+            yield meter
+        reading = {name: value for name, value in meter.reading.as_dict().items() if name != "phase"}
+        self._tracker.memory(phase, self._state.record_memory(phase, reading))
+
+
+@contextmanager
+def stage(name: str, instance: str | None = None) -> Iterator[StageRun]:
+    """Run a stage instance in the current folder, which is the project's root.
+
+    When the body ends well, `metrics/<name>/<instance>.json` and `curves/<name>/<instance>.csv` are written and the
+    work folder is removed. When it raises, the work folder stays for the next run and the MLflow run ends as failed.
+    Tracking that is down is told and otherwise ignored.
+
+    Args:
+        name: the stage, as in `dvc.yaml`.
+        instance: `<family>/<task>` or `<family>`, None for a stage without a matrix.
+
+    Raises:
+        ConfigError: `params.yaml` does not fit.
+    """
+    root = Path.cwd()
+    params = load_params(root / "params.yaml")
+    label = f"{name}@{instance.replace('/', '-')}" if instance else name
+    where = Path(name) / instance if instance else Path(name)
+    key, trouble = _key(root)
+    state = open_state(root / ".work" / where, params, key)
+    output = root / "outputs" / where
+    _empty(output)
+    tracker = track_stage(root, name, instance, params, key)
+    run = StageRun(label, params, output, state, tracker)
+    run.say(state.story)
+    if trouble:
+        run.say(trouble)
+    for line in tracker.restore(state.points):
+        run.say(line)
+    started = time.monotonic()
+    try:
+        yield run
+        seconds = state.seconds_before + time.monotonic() - started
+        metrics = {"seconds": seconds, "memory": state.memory, "values": state.values}
+        _write_metrics(root / "metrics" / f"{where}.json", metrics)
+        _write_curves(root / "curves" / f"{where}.csv", state)
+    except BaseException as error:
+        state.close()
+        tracker.fail(killed=not isinstance(error, Exception))
+        _say_all(run, tracker)
+        raise
+    tracker.finish({"seconds": seconds}, run.rows, output)
+    _say_all(run, tracker)
+    state.close()
+    shutil.rmtree(state.work)
+    run.say(f"done in {seconds:.1f} s")
+
+
+def main(program: Callable[[], None]) -> None:
+    """Run a stage program: an error that is meant for the user ends it with its text alone, and exit code 1."""
+    try:
+        program()
+    except GfpetError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def _key(root: Path) -> tuple[str | None, str | None]:
+    """The stage's key. It only serves to find earlier state and runs again, so its failure must not end the stage."""
+    try:
+        return key_of_running_stage(root), None
+    except Exception as error:
+        return None, f"DVC did not tell this stage's identity ({type(error).__name__}: {error}); it goes on without"
+
+
+def _say_all(run: StageRun, tracker: StageTracker) -> None:
+    for line in tracker.messages():
+        run.say(line)
+
+
+def _empty(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def _write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write_curves(path: Path, state: StageState) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as out:
+        rows = csv.writer(out, lineterminator="\n")
+        rows.writerow(["series", "step", "value"])
+        rows.writerows((series, step, repr(value)) for (series, step), value in sorted(state.points.items()))

@@ -1,0 +1,28 @@
+"""MLflow: what was run, with what, and what came out. Nothing here can make a stage fail or wait for long.
+
+- `live`: a run that is filled while its stage runs;
+- `publish`: the same run made from a stage's files, for results from the cache, a remote, or a time without tracking;
+- `parents`: the run of a whole pipeline that the runs of its stages hang from;
+- `store`: where the runs are kept; `describe`: how they are named.
+
+A result has one run only: `dvc.stage_key` (see `keys`) is looked up before one is made.
+"""
+
+from gfpet.tracking.keys import stage_key
+from gfpet.tracking.live import StageTracker, track_stage
+from gfpet.tracking.parents import PARENT_ENV, close_parent, open_parent, parent_environment
+from gfpet.tracking.publish import publish_all, publish_stage
+from gfpet.tracking.store import tracking_uri
+
+__all__ = [
+    "PARENT_ENV",
+    "StageTracker",
+    "close_parent",
+    "open_parent",
+    "parent_environment",
+    "publish_all",
+    "publish_stage",
+    "stage_key",
+    "track_stage",
+    "tracking_uri",
+]

@@ -1,0 +1,144 @@
+"""Where runs are kept, and the few operations on the store that live logging and publishing share."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+STAGE_KEY = "dvc.stage_key"
+PARENT = "mlflow.parentRunId"
+ARTIFACT_CAP_BYTES = 256 * 2**20
+"""What one run's artifacts may take together; larger files stay with DVC, which has them anyway."""
+
+Point = tuple[str, float, int]
+"""Metric, value, step."""
+
+_METRICS_PER_BATCH = 1000
+_PARAMS_PER_BATCH = 100
+_LOCK_SECONDS = 60.0
+
+
+def home(root: Path) -> Path:
+    """The project that a folder belongs to: itself, or, for the temporary copy that DVC runs a queued experiment in,
+    the project that it was copied from. That copy is deleted, and a store inside it would be too.
+    """
+    parts = root.resolve().parts
+    for index in range(len(parts) - 2):
+        if parts[index : index + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:index])
+    return root.resolve()
+
+
+def tracking_uri(root: Path) -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, otherwise SQLite in the project's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(root) / 'mlflow.db'}"
+
+
+def short_error(error: BaseException) -> str:
+    """Type and first line of an error; MLflow's go on for pages."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+
+
+class Store:
+    """A connection to the tracking store. Its methods raise whatever MLflow raises; callers guard."""
+
+    client: MlflowClient
+
+    def __init__(self, root: Path) -> None:
+        """Connect, and set up the database if there is none: one process at a time, since MLflow's own set-up of a new
+        database breaks when several start together.
+        """
+        # Short: a stage must not wait for a store that is down. Whoever has a slow one sets these.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        from mlflow.tracking import MlflowClient
+
+        self._home = home(root)
+        folder = self._home / ".work"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(folder / "tracking.lock", timeout=_LOCK_SECONDS)
+        """Held while something is looked up and made if missing, so that two processes don't both make it."""
+        self.uri = tracking_uri(root)
+        with self.lock:
+            self.client = MlflowClient(tracking_uri=self.uri)
+            self.client.search_experiments(max_results=1)
+
+    def experiment(self, family: str) -> str:
+        """Id of the experiment `gfpet/<family>`; made if missing, restored if deleted."""
+        name = f"gfpet/{family}"
+        with self.lock:
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                return self.client.create_experiment(name, artifact_location=self._artifacts(family))
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
+
+    def _artifacts(self, family: str) -> str | None:
+        if self.uri.startswith(("http:", "https:", "databricks")):
+            return None  # the server knows where its artifacts go
+        return (self._home / "mlartifacts" / family).as_uri()
+
+    def find(self, experiment: str, tag: str, value: str) -> Run | None:
+        """The run with a tag, a finished one before any other."""
+        runs = self.client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=50)
+        return next((run for run in runs if run.info.status == "FINISHED"), runs[0] if runs else None)
+
+    def log_points(self, run_id: str, points: Iterable[Point]) -> None:
+        """Metrics with steps, in batches."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, step) for name, value, step in points]
+        for start in range(0, len(metrics), _METRICS_PER_BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
+
+    def known_points(self, run: Run) -> set[tuple[str, int]]:
+        """Metric and step of everything that the run holds already."""
+        names = run.data.metrics
+        return {(name, item.step) for name in names for item in self.client.get_metric_history(run.info.run_id, name)}
+
+    def log_params(self, run: Run, params: Mapping[str, str]) -> None:
+        """Parameters that the run does not have yet: MLflow refuses to change one."""
+        from mlflow.entities import Param
+
+        new = [Param(key, value) for key, value in params.items() if key not in run.data.params]
+        for start in range(0, len(new), _PARAMS_PER_BATCH):
+            self.client.log_batch(run.info.run_id, params=new[start : start + _PARAMS_PER_BATCH])
+
+    def log_dataset(self, run_id: str, name: str, path: str, source: str, digest: str) -> None:
+        """A data set as the run's input."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        where = json.dumps({"uri": path, "source": source})
+        dataset = Dataset(name=name, digest=digest[:36], source_type="local", source=where)
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def log_files(self, run_id: str, folder: Path) -> list[str]:
+        """The folder's files as artifacts, small ones first, up to a cap; returns what was left out."""
+        files = sorted((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+        left_out, total = [], 0
+        for file in files:
+            size = file.stat().st_size
+            if total + size > ARTIFACT_CAP_BYTES:
+                left_out.append(f"{file.relative_to(folder)} ({size / 2**20:.0f} MiB)")
+                continue
+            total += size
+            below = file.relative_to(folder).parent.as_posix()
+            self.client.log_artifact(run_id, str(file), None if below == "." else below)
+        return left_out

@@ -1,0 +1,185 @@
+"""What a phase takes: `with measure("train", resident=[model, optimizer]) as meter:`, then `meter.reading`."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+import psutil
+import torch
+
+from gfpet.errors import GfpetError
+from gfpet.memory._live import LiveStorages, Resident
+
+_RSS_INTERVAL = 0.02
+"""Seconds between two looks at the resident set."""
+
+
+@dataclass(frozen=True)
+class MemoryReading:
+    """What one phase took. A quantity that does not exist on its device is None."""
+
+    phase: str
+    seconds: float
+    """Wall-clock time."""
+    cpu_live_peak_bytes: int | None
+    """Most bytes of live tensor storages at once; None where nothing was traced: on CUDA, and without steps."""
+    rss_peak_bytes: int
+    """Largest resident set of the whole process, libraries included, looked at every 20 ms and at both ends: a lower
+    bound of the true peak. (`ru_maxrss` is the peak since the process began, so it knows no phases.)"""
+    cuda_allocated_peak_bytes: int | None
+    cuda_reserved_peak_bytes: int | None
+    tracked_steps: int = 0
+    """Steps that were traced for the live peak."""
+    steps: int = 0
+
+    def as_dict(self) -> dict[str, int | float]:
+        """The numbers under their names, as metrics hold them below the phase's name; what is None is left out."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "phase"}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Meter:
+    """Handle of a phase that `measure` is measuring."""
+
+    def __init__(self, phase: str, resident: Iterable[Resident], live: LiveStorages | None) -> None:
+        self._phase = phase
+        self._residents: list[weakref.ref[Resident]] = []
+        self._live = live
+        self._traced: list[tuple[int, int]] = []
+        self._steps = 0
+        self._tracked = 0
+        self._reading: MemoryReading | None = None
+        self.hold(*resident)
+
+    @property
+    def reading(self) -> MemoryReading:
+        """The result, once the phase is over.
+
+        Raises:
+            GfpetError: the phase is still running.
+        """
+        if self._reading is None:
+            raise GfpetError(f"phase '{self._phase}' is still running; read meter.reading after its `with` block.")
+        return self._reading
+
+    def hold(self, *resident: Resident) -> None:
+        """Name residents that came into being after the phase began, e.g. its optimizer. Keeps none of them alive."""
+        self._residents.extend(weakref.ref(item) for item in resident)
+
+    @contextmanager
+    def step(self, size: int = 0) -> Iterator[None]:
+        """One step of the phase's loop, traced if it can set a new peak.
+
+        Tracing makes tiny models several times slower, and steps repeat. A step cannot set a new peak if a traced one
+        was at least as large and began with at least as many live bytes (the optimizer's state comes into being in the
+        first step). The first two are always traced; nothing outside of steps is. A phase that is no loop is one step.
+
+        Args:
+            size: what memory grows with, e.g. the padded tokens of the batch.
+        """
+        self._steps += 1
+        if self._live is None:
+            yield
+            return
+        alive = self._alive()
+        self._live.register(alive)
+        held = self._live.live()
+        if len(self._traced) >= 2 and any(size <= other and held <= more for other, more in self._traced):
+            del alive
+            yield
+            return
+        self._traced.append((size, held))
+        self._tracked += 1
+        self._live.enter(alive)
+        del alive
+        try:
+            yield
+        finally:
+            self._live.leave()
+
+    def _alive(self) -> list[Resident]:
+        items = (ref() for ref in self._residents)
+        return [item for item in items if item is not None]
+
+
+@contextmanager
+def measure(phase: str, resident: Iterable[Resident] = (), device: torch.device | None = None) -> Iterator[Meter]:
+    """Measure time and memory of what happens inside, on this thread.
+
+    On CPU the operators inside `meter.step(size)` are traced for the exact peak of live tensor bytes, in those steps
+    that can set a new one; a phase without steps has no such peak. On CUDA the allocator's own peaks are reset and
+    read, and nothing is traced.
+
+    Args:
+        phase: its name in the metrics, e.g. `train/lora-seed0`.
+        resident: what is in memory already (modules, tensors, optimizers); counted from the start, kept alive by
+            nobody. Other old tensors count as soon as an operator touches them.
+        device: where the phase runs. None means the current CUDA device if this process has used CUDA, else CPU.
+
+    Yields:
+        A `Meter`; its `reading` is there after the block, also if the block raised.
+    """
+    cuda = _cuda_device(device)
+    meter = Meter(phase, resident, LiveStorages() if cuda is None else None)
+    del resident  # this frame lasts as long as the phase, and would keep it alive
+    if cuda is not None:
+        torch.cuda.synchronize(cuda)
+        torch.cuda.reset_peak_memory_stats(cuda)
+    rss = _RssSampler()
+    begin = time.perf_counter()
+    rss.start()
+    try:
+        yield meter
+    finally:
+        if cuda is not None:
+            torch.cuda.synchronize(cuda)
+        seconds = time.perf_counter() - begin
+        rss_peak = rss.stop()
+        meter._reading = MemoryReading(
+            phase=phase,
+            seconds=seconds,
+            cpu_live_peak_bytes=meter._live.peak("cpu") if meter._live is not None and meter._tracked else None,
+            rss_peak_bytes=rss_peak,
+            cuda_allocated_peak_bytes=None if cuda is None else torch.cuda.max_memory_allocated(cuda),
+            cuda_reserved_peak_bytes=None if cuda is None else torch.cuda.max_memory_reserved(cuda),
+            tracked_steps=meter._tracked,
+            steps=meter._steps,
+        )
+
+
+def _cuda_device(device: torch.device | None) -> torch.device | None:
+    if device is None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return torch.device("cuda", torch.cuda.current_device())
+    return device if device is not None and device.type == "cuda" else None
+
+
+class _RssSampler:
+    """Largest resident set of this process between `start` and `stop`."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._peak = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gfpet-rss", daemon=True)
+
+    def start(self) -> None:
+        self._look()
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._over.set()
+        self._thread.join()
+        self._look()
+        return self._peak
+
+    def _look(self) -> None:
+        self._peak = max(self._peak, self._process.memory_info().rss)
+
+    def _run(self) -> None:
+        while not self._over.wait(_RSS_INTERVAL):
+            self._look()

@@ -1,0 +1,27 @@
+"""The report: all results with what they cost, as rows, tables and plots."""
+
+from __future__ import annotations
+
+from gfpet.report._collect import Collected, Scope, SimilarityRow, collect
+from gfpet.report._costs import Cost, cost_of
+from gfpet.report._rows import ReportRow, report_rows, write_rows
+from gfpet.report._tables import Table, gap_table, memory_table, result_table, similarity_table
+from gfpet.report._write import write_report
+
+__all__ = [
+    "Collected",
+    "Cost",
+    "ReportRow",
+    "Scope",
+    "SimilarityRow",
+    "Table",
+    "collect",
+    "cost_of",
+    "gap_table",
+    "memory_table",
+    "report_rows",
+    "result_table",
+    "similarity_table",
+    "write_report",
+    "write_rows",
+]

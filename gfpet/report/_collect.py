@@ -1,0 +1,164 @@
+"""Everything the report reads: result rows, what stages measured, similarities; only of what is configured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gfpet.errors import DataError
+from gfpet.results import ResultRow, order, read_results
+
+RESULT_STAGES = ("tune", "reference", "bridge", "evaluate")
+"""Stages with result rows, by family and task."""
+FAMILY_STAGES = ("align", "prune")
+"""Stages that a whole family shares."""
+
+Phases = dict[str, dict[str, Any]]
+"""What was measured in each phase of a stage."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is configured. Folders of anything else are left over from other runs, and ignored."""
+
+    families: tuple[str, ...]
+    tasks: tuple[str, ...]
+    kinds: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def has(self, task: str, kind: str, seed: int | None) -> bool:
+        """Whether a row belongs here; empty kind and no seed fit always."""
+        return task in self.tasks and (not kind or kind in self.kinds) and (seed is None or seed in self.seeds)
+
+
+@dataclass(frozen=True)
+class SimilarityRow:
+    """How alike the modules of the small and of the large model are, by one measure."""
+
+    family: str
+    task: str
+    kind: str
+    seed: int | None
+    measure: str
+    value: float | None
+    controls: dict[str, float | None]
+    """The same measure of pairs that should not be alike (or, `other_seed`, as alike as can be)."""
+    heatmap: list[list[float | None]] | None
+    """Value for each pair of layers `[n_S, n_L]`."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The report's inputs."""
+
+    scope: Scope
+    rows: list[ResultRow]
+    memory: dict[tuple[str, ...], Phases]
+    """By (stage, family, task), or (stage, family)."""
+    similarity: list[SimilarityRow]
+    missing: list[str]
+    """Configured inputs that are not there."""
+
+
+def collect(root: Path, scope: Scope) -> Collected:
+    """Read the results below `root`.
+
+    Raises:
+        DataError: there is no result at all, a file is broken, or two stages claim the same result.
+    """
+    rows: dict[tuple[str | int, ...], ResultRow] = {}
+    missing: list[str] = []
+    for stage, family, task in _instances(scope):
+        path = root / "outputs" / stage / family / task / "results.json"
+        if not path.is_file():
+            # The Bridge on its own need not be scored, and references are a choice: then there is nothing to miss.
+            if stage in ("tune", "evaluate"):
+                missing.append(path.relative_to(root).as_posix())
+            continue
+        for row in read_results(path):
+            if not scope.has(row.task, row.kind, row.seed) or row.family != family:
+                continue
+            if rows.setdefault(order(row), row) != row:
+                raise DataError(f"{path}: another stage has this result with another value: {row}; run both again.")
+    if not rows:
+        raise DataError(
+            f"nothing to report: no results for families {list(scope.families)}, tasks {list(scope.tasks)}, "
+            f"kinds {list(scope.kinds)}, seeds {list(scope.seeds)} below {root / 'outputs'}; "
+            "run the pipeline first (gfpet run, or dvc repro)."
+        )
+    memory: dict[tuple[str, ...], Phases] = {}
+    keys = [*_instances(scope), *((stage, family) for stage in FAMILY_STAGES for family in scope.families)]
+    for key in keys:
+        path = root.joinpath("metrics", *key).with_suffix(".json")
+        if path.is_file():
+            memory[key] = _phases(path)
+        else:
+            missing.append(path.relative_to(root).as_posix())
+    similarity: list[SimilarityRow] = []
+    for family in scope.families:
+        path = root / "outputs" / "similarity" / family / "similarity.json"
+        if path.is_file():
+            similarity += [row for row in _similarity(path, family) if scope.has(row.task, row.kind, row.seed)]
+        else:
+            missing.append(path.relative_to(root).as_posix())
+    return Collected(scope, sorted(rows.values(), key=order), memory, similarity, sorted(missing))
+
+
+def _instances(scope: Scope) -> Iterator[tuple[str, str, str]]:
+    for stage in RESULT_STAGES:
+        for family in scope.families:
+            for task in scope.tasks:
+                yield stage, family, task
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}); run its stage again.") from error
+
+
+def _phases(path: Path) -> Phases:
+    record = _json(path)
+    memory = record.get("memory") if isinstance(record, dict) else None
+    if not isinstance(memory, dict) or not all(isinstance(phase, dict) for phase in memory.values()):
+        raise DataError(f"{path} has no mapping 'memory' of phases to measurements; run its stage again.")
+    return memory
+
+
+def _similarity(path: Path, family: str) -> Iterator[SimilarityRow]:
+    try:
+        for row in _json(path)["rows"]:
+            controls: dict[str, Any] = row.get("controls") or {}
+            yield SimilarityRow(
+                family=family,
+                task=row["task"],
+                kind=row["kind"],
+                seed=row.get("seed"),
+                measure=row["measure"],
+                value=finite(row.get("value")),
+                controls={name: finite(value) for name, value in controls.items()},
+                heatmap=_grid(row.get("heatmap")),
+            )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} has no rows of similarities ({error!r}); run the stage 'similarity' again.") from error
+
+
+def _grid(cells: Any) -> list[list[float | None]] | None:
+    grid = [[finite(cell) for cell in line] for line in cells or []]
+    return grid if any(cell is not None for line in grid for cell in line) else None
+
+
+def finite(value: float | int | None) -> float | None:
+    """The value, or None for what is not a finite number: JSON and tables have no NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of what is there; None of nothing."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None

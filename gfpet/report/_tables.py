@@ -1,0 +1,137 @@
+"""Tables of the report: scores in the paper's layout, gap closed, memory by stage, similarity beside its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gfpet.report._collect import Phases, Scope, SimilarityRow, mean
+from gfpet.report._costs import ROUTES, cost_of
+from gfpet.report._rows import ReportRow
+from gfpet.report._summary import Score, average_gap, average_score, task_gap, task_score, ways
+
+EMPTY = ""
+CONTROLS = ("random_map", "untrained", "other_task", "other_seed")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first column names the row."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """A Markdown table under a heading, numbers to the right."""
+        rule = ["---", *["---:"] * (len(self.header) - 1)]
+        lines = [f"| {' | '.join(cells)} |" for cells in (self.header, rule, *self.rows)]
+        return "\n".join([f"### {self.title}", "", *lines, ""])
+
+    def text(self) -> str:
+        """The same for a terminal, in columns."""
+        columns = list(zip(self.header, *self.rows, strict=True))
+        widths = [max(len(cell) for cell in column) for column in columns]
+        lines = [
+            "  ".join([cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))])
+            for cells in (self.header, *self.rows)
+        ]
+        return "\n".join([self.title, "", *(line.rstrip() for line in lines), ""])
+
+
+def result_table(rows: Sequence[ReportRow], scope: Scope, family: str) -> Table:
+    """Methods by tasks and their average, in points from 0 to 100."""
+    body = []
+    for way in ways(rows, scope, family):
+        cells = [_points(task_score(rows, family, way, task)) for task in scope.tasks]
+        body.append((way.name, *cells, _points(average_score(rows, family, way, scope.tasks))))
+    return Table(f"{family}: scores", ("method", *scope.tasks, "average"), body)
+
+
+def gap_table(rows: Sequence[ReportRow], scope: Scope, family: str) -> Table:
+    """Part of the gap between zero-shot and gradient tuning that is closed, in percent."""
+    body = []
+    for way in ways(rows, scope, family):
+        if way.method in ("plugged", "random_w_plug"):
+            cells = [_percent(task_gap(rows, family, way, task)) for task in scope.tasks]
+            body.append((way.name, *cells, _percent(average_gap(rows, family, way, scope.tasks))))
+    return Table(f"{family}: gap closed", ("method", *scope.tasks, "average"), body)
+
+
+def memory_table(
+    memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], scope: Scope, family: str
+) -> Table:
+    """Peak of each stage that a method goes through, the highest over tasks and seeds, and their maximum."""
+    stages = ("tune", "align", "prune", "bridge", "evaluate", "reference")
+    body = []
+    for way in ways(rows, scope, family):
+        by_stage = stage_peaks(memory, rows, family, way.method, way.kind)
+        complete = None not in by_stage.values() and by_stage
+        most = max(peak for peak in by_stage.values() if peak is not None) if complete else None
+        body.append((way.name, *(size(by_stage.get(stage)) for stage in stages), size(most)))
+    return Table(f"{family}: peak memory by stage", ("method", *stages, "peak"), body)
+
+
+def stage_peaks(
+    memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], family: str, method: str, kind: str
+) -> dict[str, int | None]:
+    """Most bytes in each stage of a method, over the tasks and seeds that it has results for; None: not measured."""
+    runs = {(row.task, row.seed) for row in rows if (row.family, row.method, row.kind) == (family, method, kind)}
+    costs = [cost_of(memory, family=family, task=task, method=method, kind=kind, seed=seed) for task, seed in runs]
+    peaks: dict[str, int | None] = {}
+    for stage in ROUTES.get(method, ROUTES["plugged"]):
+        known = [peak for cost in costs if (peak := cost.peaks[stage]) is not None]
+        peaks[stage] = max(known) if known and len(known) == len(costs) else None
+    return peaks
+
+
+def similarity_table(similarity: Sequence[SimilarityRow], scope: Scope, family: str) -> Table:
+    """Means over tasks and seeds, beside the null controls (`other_seed` is the ceiling)."""
+    own = [row for row in similarity if row.family == family]
+    further = sorted({name for row in own for name in row.controls} - set(CONTROLS))
+    controls = [name for name in (*CONTROLS, *further) if any(name in row.controls for row in own)]
+    body = []
+    for kind in scope.kinds:
+        for measure in dict.fromkeys(row.measure for row in own if row.kind == kind):
+            group = [row for row in own if (row.kind, row.measure) == (kind, measure)]
+            cells = [mean(row.value for row in group), *(mean(row.controls.get(c) for row in group) for c in controls)]
+            body.append((f"{kind}, {measure.replace('_', ' ')}", *(_number(cell) for cell in cells)))
+    header = ("kind, measure", "similarity", *(name.replace("_", " ") for name in controls))
+    return Table(f"{family}: similarity of the modules of S and of L", header, body)
+
+
+def size(count: int | None) -> str:
+    """Bytes in decimal units, three significant figures: `1.23 GB`."""
+    if count is None:
+        return EMPTY
+    value, unit = scaled(count)
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f} {unit}"
+
+
+def scaled(count: int) -> tuple[float, str]:
+    """Bytes as a number below 1000 and its unit."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return value, unit
+        value /= 1000
+    return value, "TB"
+
+
+def _points(score: Score | None) -> str:
+    if score is None:
+        return EMPTY
+    text = f"{100 * score.mean:.1f}"
+    if score.std is not None:
+        text += f" ± {100 * score.std:.1f}"
+    if score.ci_low is not None and score.ci_high is not None:
+        text += f" [{100 * score.ci_low:.1f}, {100 * score.ci_high:.1f}]"
+    return text
+
+
+def _percent(value: float | None) -> str:
+    return EMPTY if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return EMPTY if value is None else f"{value:.3f}"

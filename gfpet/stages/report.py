@@ -1,0 +1,34 @@
+"""Stage `report`: all results with their costs as rows, tables and plots in `reports/`.
+
+Usage: python -m gfpet.stages.report
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from gfpet.report import Scope, collect, result_table, write_report
+from gfpet.stages._harness import main, stage
+
+
+def report() -> None:
+    """Read what the stages of all configured families and tasks wrote, and write `reports/`."""
+    with stage("report") as run:
+        params = run.params
+        scope = Scope(params.families, params.tasks, params.kinds, params.seeds)
+        collected = collect(Path(), scope)
+        for path in collected.missing:
+            run.say(f"not there, so the report does without: {path}")
+        folder = Path("reports")
+        if folder.exists():
+            shutil.rmtree(folder)  # figures of a family that is no longer configured
+        rows = write_report(collected, folder)
+        run.log_value("rows", len(rows))
+        run.log_artifact(folder)
+        for family in scope.families:
+            run.say(result_table(rows, scope, family).text())
+
+
+if __name__ == "__main__":
+    main(report)

@@ -1,0 +1,68 @@
+"""What the stage programs load alike: models, prepared examples, settings of the training loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from gfpet.config import Checkpoint, Optimisation, Pair, Params
+from gfpet.errors import ConfigError
+from gfpet.models import LoadedModel, find_device, load_pretrained
+from gfpet.task_data import TaskData, load_task
+from gfpet.training import Settings
+
+OUTPUTS = Path("outputs")
+
+
+def checkpoint_of(params: Params, family: str, role: Literal["small", "large"]) -> Checkpoint:
+    """The section `models.<family>.<role>`."""
+    pair: Pair = getattr(params.models, family)
+    return pair.small if role == "small" else pair.large
+
+
+def load_model(params: Params, family: str, role: Literal["small", "large"]) -> LoadedModel:
+    """Load one model of a pair; also fixes the number of threads, on which sums of floats depend.
+
+    Raises:
+        ModelError: the checkpoint or the device does not fit.
+        ConfigError: rows and prefix together are longer than the model's positions.
+    """
+    torch.set_num_threads(params.models.threads)
+    source = checkpoint_of(params, family, role)
+    loaded = load_pretrained(
+        family,
+        source.path,
+        revision=source.revision,
+        dtype=source.dtype,
+        device=find_device(params.models.device),
+    )
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    prefix = params.modules.prefix.length if "prefix" in params.kinds else 0
+    if positions is not None and params.models.max_length + prefix > positions:
+        raise ConfigError(
+            f"models.max_length={params.models.max_length} and modules.prefix.length={prefix} together are more than "
+            f"the {positions} positions of {loaded.name}; lower models.max_length to {positions - prefix} or less."
+        )
+    return loaded
+
+
+def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:
+    """The task's prepared examples in the model's tokens."""
+    return load_task(OUTPUTS / "prepare" / task, task, loaded.tokenizer, max_length=params.models.max_length)
+
+
+def settings_of(section: Optimisation) -> Settings:
+    """The training loop's part of a section."""
+    return Settings(
+        epochs=section.epochs,
+        batch_size=section.batch_size,
+        accumulation=section.accumulation,
+        schedule=section.schedule,
+        warmup=section.warmup,
+        weight_decay=section.weight_decay,
+        clip=section.clip,
+        patience=section.patience,
+        checkpoint_every=section.checkpoint_every,
+    )

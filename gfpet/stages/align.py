@@ -1,0 +1,111 @@
+"""Stage `align`: closed-form `W_plug` between the activations of S and L, and the layer map. Forward passes only.
+
+Usage: python -m gfpet.stages.align FAMILY
+"""
+
+from __future__ import annotations
+
+import sys
+
+from gfpet.align import explained, fit_maps, layer_likeness, read_through, save_pairs, spaces_for
+from gfpet.data.examples import Example, read_examples
+from gfpet.errors import DataError
+from gfpet.frozen import FrozenModel
+from gfpet.models import require_same_tokenizer
+from gfpet.plug import layer_map
+from gfpet.scoring import Batch, EncodedExample, batches
+from gfpet.stages._harness import StageRun, main, stage
+from gfpet.stages._inputs import OUTPUTS, load_model
+from gfpet.task_data import pad_token
+
+# Texts that both models read at a time; small, since the activations of all asked spaces are there together.
+_BATCH = 16
+# Tokens that decide the layer map `cka`.
+_CKA_TOKENS = 2000
+# One text in so many is held out to measure how well the maps do.
+_HELD_OUT = 10
+
+
+def align(family: str) -> None:
+    """Write `maps.safetensors` and `layers.json`."""
+    with stage("align", family) as run:
+        section = run.params.align
+        small, large = load_model(run.params, family, "small"), load_model(run.params, family, "large")
+        require_same_tokenizer(small, large)
+        text = read_through(_examples(run), small.tokenizer, max_length=run.params.models.max_length)
+        split = len(text) - len(text) // _HELD_OUT
+        pad = pad_token(small.tokenizer)
+        frozen = FrozenModel(large.model)
+        depths = [len(each.family.blocks_of(each.model)) for each in (small, large)]
+        with run.measure("align", resident=[small.model, large.model]) as meter:
+            likeness = None
+            if section.layer_map == "cka":
+                likeness = layer_likeness(small, frozen, _batches(text[:split], pad), tokens=_CKA_TOKENS)
+            pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
+            reads, writes = _spaces(run)
+            maps = fit_maps(
+                small,
+                frozen,
+                _batches(text[:split], pad),
+                pairs,
+                reads=reads,
+                writes=writes,
+                method=section.method,
+                ridge=section.ridge,
+                centre=section.centre,
+                step=meter.step,
+            )
+            quality = explained(maps, small, frozen, _batches(text[split:], pad), pairs, step=meter.step)
+        maps.save(run.output / "maps.safetensors")
+        save_pairs(
+            run.output / "layers.json",
+            pairs,
+            name=section.layer_map,
+            small_layers=depths[0],
+            large_layers=depths[1],
+        )
+        for name, value in quality.items():
+            run.log_value(f"r2/{name}", value)
+        run.log_value("texts", len(text))
+        run.log_value("large_forward_passes", frozen.forward_passes)
+        run.say(
+            f"{len(pairs)} pairs of layers, {len(quality)} maps each, from {split} texts; held out: {_worst(quality)}"
+        )
+
+
+def _examples(run: StageRun) -> list[Example]:
+    """The first `align.examples` training examples, round-robin over the tasks.
+
+    Raises:
+        DataError: fewer than two texts, so that none can be held out.
+    """
+    by_task = [read_examples(OUTPUTS / "prepare" / task / "train.jsonl") for task in run.params.tasks]
+    longest = max(len(rows) for rows in by_task)
+    mixed = [rows[number] for number in range(longest) for rows in by_task if number < len(rows)]
+    taken = mixed[: run.params.align.examples]
+    if len(taken) < _HELD_OUT:
+        raise DataError(
+            f"align has {len(taken)} training texts; it needs at least {_HELD_OUT}. "
+            "Raise align.examples, prepare.train_size or the number of tasks."
+        )
+    return taken
+
+
+def _spaces(run: StageRun) -> tuple[set[str], set[str]]:
+    modules = run.params.modules
+    sites = {"lora": modules.lora.sites, "adapter": modules.adapter.sites, "prefix": ("attn.k", "attn.v")}
+    return spaces_for({kind: sites[kind] for kind in run.params.kinds})
+
+
+def _batches(text: list[EncodedExample], pad: int) -> list[Batch]:
+    # In the text's own order: by length, the layer map `cka` would look at the longest task only.
+    return [batch for _, batch in batches(text, size=_BATCH, pad=pad, order=range(len(text)))]
+
+
+def _worst(quality: dict[str, float]) -> str:
+    name = min(quality, key=lambda each: quality[each])
+    return f"R² {sum(quality.values()) / len(quality):.2f} in the mean, {quality[name]:.2f} at worst ({name})"
+
+
+if __name__ == "__main__":
+    main(lambda: align(*sys.argv[1:]))

@@ -1,0 +1,164 @@
+"""Stage `bridge`: module, `W_plug`, `W_down` and Bridge are fine-tuned on the task. Algorithm 1, steps 2, 4 and 5.
+
+Usage: python -m gfpet.stages.bridge FAMILY TASK
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from gfpet.align import load_pairs
+from gfpet.bridge import (
+    ActivationCache,
+    Activations,
+    Plan,
+    Transfer,
+    fit_bridge,
+    plan_activations,
+    predict_with_bridge,
+    recomputed,
+    row_lengths,
+    selection,
+    start_ladder,
+)
+from gfpet.families import Dims, Family
+from gfpet.frozen import FrozenModel
+from gfpet.models import LoadedModel
+from gfpet.modules import PetModule
+from gfpet.plug import LayerMap, Projection, plugged, random_like
+from gfpet.prune import Kept, load_bridge
+from gfpet.scoring import Predictions
+from gfpet.stages._fit import log_outcome, training_hooks
+from gfpet.stages._harness import StageRun, main, stage
+from gfpet.stages._inputs import OUTPUTS, load_examples, load_model, settings_of
+from gfpet.stages._rows import RowMaker
+from gfpet.task_data import TaskData
+
+_SPLITS = ("train", "dev", "eval")
+
+
+def bridge(family: str, task: str) -> None:
+    """Write the plugged modules, their `W_plug`, and the rows of method `bridge_alone`."""
+    with stage("bridge", f"{family}/{task}") as run:
+        large = load_model(run.params, family, "large")
+        data = load_examples(run.params, task, large)
+        dims, shape, device = large.family.dims(large.model.config), large.family, large.device
+        kept = load_bridge(OUTPUTS / "prune" / family, shape, device).kept
+        plan = _plan(run, dims, kept, data)
+        read = _activations(run, large, data, plan, kept)
+        del large  # with a cache, nothing holds the large model from here on
+        maker = RowMaker(run.params, family, task)
+        for kind in run.params.kinds:
+            for seed in run.params.seeds:
+                name = f"{kind}-seed{seed}"
+                module = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
+                transfer = _start(run, family, module.to(device, torch.float32), shape, dims, kept, seed)
+                said = _fit(run, name, family, shape, transfer, data, plan, read, seed)
+                run.log_results(maker.rows("bridge_alone", said, data.eval, kind=kind, strategy="paper", seed=seed))
+
+
+def _plan(run: StageRun, dims: Dims, kept: Kept, data: TaskData) -> Plan:
+    section = run.params.bridge.activations
+    plan = plan_activations(
+        section.store,
+        tokens=sum(sum(row_lengths(getattr(data, split).encoded)) for split in _SPLITS),
+        layers=dims.layers,
+        large_width=dims.width,
+        bridge_width=len(kept.residual),
+        dtype=getattr(torch, section.dtype),
+        budget=int(section.budget_gb * 1e9),
+    )
+    run.say(f"activations of the large model: {plan}")
+    run.log_value("activation_cache_bytes", plan.bytes)
+    return plan
+
+
+def _activations(run: StageRun, large: LoadedModel, data: TaskData, plan: Plan, kept: Kept) -> dict[str, Activations]:
+    """A reader for each split: of a cache that is filled here, or of the large model itself."""
+    frozen = FrozenModel(large.model)
+    if plan.store == "recompute":
+        return dict.fromkeys(_SPLITS, recomputed(frozen, large.family, plan, kept.residual))
+    read: dict[str, Activations] = {}
+    with run.measure("cache", resident=[large.model]) as meter:
+        for split in _SPLITS:
+            encoded = getattr(data, split).encoded
+            cache = ActivationCache(run.work / f"activations-{split}.bin", plan, row_lengths(encoded))
+            cache.fill(
+                encoded,
+                frozen,
+                large.family,
+                kept.residual,
+                batch_size=run.params.evaluate.batch_size,
+                pad=data.pad,
+                device=large.device,
+                step=meter.step,
+            )
+            read[split] = cache
+    run.log_value("large_forward_passes", frozen.forward_passes)
+    run.log_value("large_forward_rows", frozen.forward_rows)
+    return read
+
+
+def _start(run: StageRun, family: str, module: PetModule, shape: Family, dims: Dims, kept: Kept, seed: int) -> Transfer:
+    """The module as tuned on S, `W_plug` from the closed form or at random, `W_down` as a selection."""
+    section = run.params.plug
+    pairs: LayerMap = load_pairs(OUTPUTS / "align" / family / "layers.json")
+    maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors").for_module(module)
+    if section.initialisation == "random":
+        maps = random_like(maps, torch.Generator().manual_seed(seed))
+    if section.sharing == "shared":
+        maps = maps.shared()
+    device = next(iter(module.tensors.values())).device
+    maps = maps.to(device, torch.float32)
+    sizes = {"residual": dims.width, "inner": dims.inner, "ffn": dims.ffn}
+    in_large = plugged(module, maps, pairs, divide_by_copies=section.divide_by_copies)
+    w_down = selection(in_large, shape, kept, sizes).to(device, torch.float32)
+    return Transfer(module, maps, w_down, pairs, section.divide_by_copies)
+
+
+def _fit(
+    run: StageRun,
+    name: str,
+    family: str,
+    shape: Family,
+    transfer: Transfer,
+    data: TaskData,
+    plan: Plan,
+    read: dict[str, Activations],
+    seed: int,
+) -> Predictions:
+    section = run.params.bridge
+    device = next(iter(transfer.module.tensors.values())).device
+    g = load_bridge(OUTPUTS / "prune" / family, shape, device)
+    ladder = start_ladder(plan, g.kept.residual, section.temperature, device)
+    trained = [*transfer.trained(section.w_down).values(), *ladder.tensors.values()]
+    with run.measure(f"train/{name}", resident=[g.model, *trained]) as meter:
+        outcome = fit_bridge(
+            g,
+            shape,
+            ladder,
+            transfer,
+            data,
+            read["train"],
+            read["dev"],
+            settings_of(section),
+            learning_rate=section.learning_rate,
+            bridge_learning_rate=section.bridge_learning_rate,
+            train_bridge=section.train_bridge,
+            w_down=section.w_down,
+            seed=seed,
+            gradient_checkpointing=section.gradient_checkpointing,
+            hooks=training_hooks(run, name, meter),
+        )
+    log_outcome(run, name, outcome)
+    transfer.in_large().detached().save(run.output / f"{name}.safetensors")
+    transfer.w_plug.save(run.output / f"{name}-w_plug.safetensors")
+    return predict_with_bridge(
+        g, shape, ladder, transfer, data.eval, read["eval"], batch_size=run.params.evaluate.batch_size, pad=data.pad
+    )
+
+
+if __name__ == "__main__":
+    main(lambda: bridge(*sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""Stage `pretrain` (frozen): the embedded checkpoints, from scratch. What it made is committed.
+
+Usage: python -m gfpet.stages.pretrain FAMILY
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from gfpet.errors import ModelError, unknown
+from gfpet.stages._harness import main, stage
+from gfpet.world.pretrain import SHAPES, Point, pretrain
+
+CHECKPOINTS = Path("checkpoints")
+_FAMILIES = ("gpt2",)
+
+
+def pretrain_pair(family: str) -> None:
+    """Write `checkpoints/<family>/small` and `.../large`, each only once it is complete.
+
+    Raises:
+        ModelError: there is no embedded pair of that family.
+    """
+    if family not in _FAMILIES:
+        raise ModelError(unknown("family with an embedded pair", family, _FAMILIES))
+    with stage("pretrain", family) as run:
+        torch.set_num_threads(run.params.models.threads)
+        for size in SHAPES:
+
+            def report(point: Point, size: str = size) -> None:
+                run.log_curve(f"{size}/loss", point.step, point.loss)
+                run.say(f"{size}: step {point.step}, loss {point.loss:.3f}, {point.tokens_per_second:,.0f} tokens/s")
+
+            made = run.work / size
+            with run.measure(f"train/{size}"):
+                pretrain(size, made, report=report)
+            target = CHECKPOINTS / family / size
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(made, target)
+
+
+if __name__ == "__main__":
+    main(lambda: pretrain_pair(*sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""Stage `prune`: the Bridge, cut out of the large model. Algorithm 1, step 3 of the paper.
+
+Usage: python -m gfpet.stages.prune FAMILY
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from gfpet.frozen import FrozenModel
+from gfpet.models import LoadedModel
+from gfpet.prune import (
+    Bridge,
+    Importance,
+    activation_importance,
+    choose,
+    cut,
+    fisher_importance,
+    magnitude_importance,
+    reduced_dims,
+    save_bridge,
+)
+from gfpet.scoring import Batch, collate, head_of
+from gfpet.stages._harness import StageRun, main, stage
+from gfpet.stages._inputs import load_examples, load_model
+
+# Examples whose activations are looked at together; the fisher importance takes one at a time by definition.
+_BATCH = 16
+
+
+def prune(family: str) -> None:
+    """Write the Bridge's weights, its sizes and the coordinates that it keeps."""
+    with stage("prune", family) as run:
+        section = run.params.prune
+        large = load_model(run.params, family, "large")
+        dims = large.family.dims(large.model.config)
+        small_dims = reduced_dims(dims, section.factor, section.reduction)
+        with run.measure(f"importance-{section.importance}", resident=[large.model]) as meter:
+            importance = _importance(run, large, meter.step)
+        kept = choose(importance, small_dims, dims.head_width)
+        bridge = Bridge(cut(large.model, large.family, small_dims, kept), small_dims, kept)
+        save_bridge(bridge, large.model.config, run.output)
+        before = sum(parameter.numel() for parameter in large.model.parameters())
+        run.say(
+            f"Bridge: {bridge.parameters:,} of {before:,} parameters (1/{before / bridge.parameters:.1f}; "
+            f"prune.factor={section.factor:g} by {section.reduction}), width {small_dims.width} of {dims.width}, "
+            f"heads {small_dims.heads} of {dims.heads}, feed-forward {small_dims.ffn} of {dims.ffn}"
+        )
+        run.log_value("bridge_parameters", bridge.parameters)
+        run.log_value("large_parameters", before)
+        run.log_value("parameter_ratio", before / bridge.parameters)
+
+
+def _importance(run: StageRun, large: LoadedModel, step: Any) -> Importance:
+    kind = run.params.prune.importance
+    if kind == "magnitude":
+        return magnitude_importance(large.model, large.family)
+    if kind == "activation":
+        batches = _batches(run, large, _BATCH)
+        return activation_importance(FrozenModel(large.model), large.family, batches, step)
+    run.say("prune.importance=fisher computes gradients of the large model; activation and magnitude do not.")
+    return fisher_importance(large.model, large.family, head_of(large.model), _batches(run, large, 1), step)
+
+
+def _batches(run: StageRun, large: LoadedModel, size: int) -> Iterator[Batch]:
+    """Training examples of every task, as evenly as `prune.examples` can be divided."""
+    tasks = run.params.tasks
+    for number, task in enumerate(tasks):
+        count = len(range(number, run.params.prune.examples, len(tasks)))
+        data = load_examples(run.params, task, large)
+        encoded = data.train.encoded[:count]
+        for start in range(0, len(encoded), size):
+            yield collate(encoded[start : start + size], pad=data.pad).to(large.device)
+
+
+if __name__ == "__main__":
+    main(lambda: prune(*sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""Stage `reference`: the large model by gradients, the ceiling. Only this stage and `fisher` pruning ever need them.
+
+Usage: python -m gfpet.stages.reference FAMILY TASK
+"""
+
+from __future__ import annotations
+
+import sys
+
+from gfpet.scoring import Predictions
+from gfpet.stages._fit import fit_module, infer, log_outcome, training_hooks
+from gfpet.stages._harness import StageRun, main, stage
+from gfpet.stages._inputs import load_examples, load_model, settings_of
+from gfpet.stages._rows import RowMaker
+from gfpet.task_data import TaskData
+from gfpet.tuning import tune_all
+
+
+def reference(family: str, task: str) -> None:
+    """Write the large model's modules, and the rows of methods `gradient` (a module) and `full`."""
+    with stage("reference", f"{family}/{task}") as run:
+        section, params = run.params.reference, run.params
+        run.log_results([])
+        kinds = [kind for kind in params.kinds if kind in section.methods]
+        if not section.methods:
+            run.say("reference.methods is empty: no gradients of the large model, and no columns that need them.")
+            return
+        large = load_model(params, family, "large")
+        data = load_examples(params, task, large)
+        maker = RowMaker(params, family, task)
+        for kind in kinds:
+            for seed in params.seeds:
+                rate = section.learning_rate[kind]
+                _, said = fit_module(run, large, data, section, kind=kind, seed=seed, learning_rate=rate)
+                run.log_results(maker.rows("gradient", said, data.eval, kind=kind, seed=seed))
+        del large
+        if "full" in section.methods:
+            for seed in params.seeds:
+                said = _full(run, family, data, seed)
+                run.log_results(maker.rows("full", said, data.eval, seed=seed))
+
+
+def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
+    """Full fine-tuning changes the model's own weights: it takes a fresh one each time."""
+    section, name = run.params.reference, f"full-seed{seed}"
+    large = load_model(run.params, family, "large")
+    with run.measure(f"train/{name}", resident=[large.model]) as meter:
+        outcome = tune_all(
+            large,
+            data,
+            settings_of(section),
+            learning_rate=section.learning_rate["full"],
+            seed=seed,
+            gradient_checkpointing=section.gradient_checkpointing,
+            hooks=training_hooks(run, name, meter),
+        )
+    log_outcome(run, name, outcome)
+    return infer(run, f"infer/{name}", large, data.eval, pad=data.pad)
+
+
+if __name__ == "__main__":
+    main(lambda: reference(*sys.argv[1:]))

@@ -1,0 +1,31 @@
+"""Stage `tune`: a module on the frozen small model, for each kind and seed; and what the small model can do with it.
+
+Algorithm 1, step 1 of the paper. Usage: python -m gfpet.stages.tune FAMILY TASK
+"""
+
+from __future__ import annotations
+
+import sys
+
+from gfpet.stages._fit import fit_module
+from gfpet.stages._harness import main, stage
+from gfpet.stages._inputs import load_examples, load_model
+from gfpet.stages._rows import RowMaker
+
+
+def tune(family: str, task: str) -> None:
+    """Write `<kind>-seed<seed>.safetensors` and the rows of method `small_tuned`."""
+    with stage("tune", f"{family}/{task}") as run:
+        section = run.params.tune
+        small = load_model(run.params, family, "small")
+        data = load_examples(run.params, task, small)
+        maker = RowMaker(run.params, family, task)
+        for kind in run.params.kinds:
+            for seed in run.params.seeds:
+                rate = section.learning_rate[kind]
+                _, said = fit_module(run, small, data, section, kind=kind, seed=seed, learning_rate=rate)
+                run.log_results(maker.rows("small_tuned", said, data.eval, kind=kind, seed=seed))
+
+
+if __name__ == "__main__":
+    main(lambda: tune(*sys.argv[1:]))

@@ -53,7 +53,7 @@ def load_pretrained(
     """A frozen model in evaluation mode without dropout, and its tokenizer.
 
     Raises:
-        ModelError: nothing to load at `path`, a broken checkpoint, or one of another family.
+        ModelError: nothing to load at `path`, a broken checkpoint, one of another family, or no tokenizer of its own.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -98,6 +98,12 @@ def load_pretrained(
         raise ModelError(
             f"{name} lacks {len(report['missing_keys'])} weights, among them {missing}: the file is broken."
         )
+    # Without its files, transformers makes an empty tokenizer rather than none.
+    if not tokenizer(["a"], add_special_tokens=False)["input_ids"][0]:
+        raise ModelError(f"{name} has no tokenizer that can read text: tokenizer.json is expected beside its weights.")
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(f"{name} has {rows} token embeddings, but its tokenizer {len(tokenizer)} tokens.")
     return LoadedModel(model.to(device).eval().requires_grad_(False), family, tokenizer, name)
 
 

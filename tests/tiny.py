@@ -34,7 +34,9 @@ class ByteTokenizer:
         return {chr(byte): byte for byte in range(VOCABULARY)}
 
 
-def tiny_gpt2(width: int = 16, layers: int = 2, *, heads: int = 2, seed: int = 0, positions: int = 64) -> GPT2LMHeadModel:
+def tiny_gpt2(
+    width: int = 16, layers: int = 2, *, heads: int = 2, seed: int = 0, positions: int = 64
+) -> GPT2LMHeadModel:
     """A GPT-2 with random weights that are large enough to tell its parts apart."""
     config = GPT2Config(
         vocab_size=VOCABULARY,
@@ -142,12 +144,13 @@ def tiny_task(train: int = 12, dev: int = 6) -> TaskData:
     return TaskData("rte", *splits, pad=END)
 
 
-def save_checkpoint_folder(folder: Path, model: nn.Module, *, extra_tokens: Sequence[str] = ()) -> Path:
+def save_checkpoint_folder(
+    folder: Path, model: nn.Module, *, extra_tokens: Sequence[str] = (), alphabet: slice = slice(None)
+) -> Path:
     """A checkpoint in the `save_pretrained` form, with a real byte-level tokenizer."""
     from tokenizers.pre_tokenizers import ByteLevel
 
-    alphabet = sorted(ByteLevel.alphabet())
-    tokens = [*alphabet, "<|endoftext|>", *extra_tokens]
+    tokens = [*sorted(ByteLevel.alphabet())[alphabet], "<|endoftext|>", *extra_tokens]
     tokenizer = GPT2TokenizerFast(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)  # type: ignore[operator]

@@ -108,7 +108,7 @@ def fit_bridge(
     def backward(batch: Batch, weight: float) -> Tensor:
         with inserted(bridge.model, family, transfer.in_bridge()):
             loss = ranking_loss(candidate_scores(trunk(batch), head, batch), batch)
-            (loss * weight).backward()
+            (loss * weight).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def evaluate() -> tuple[float, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from transformers.utils import logging
 
 from gfpet.config import Checkpoint, Optimisation, Pair, Params
 from gfpet.errors import ConfigError
@@ -30,6 +31,8 @@ def load_model(params: Params, family: str, role: Literal["small", "large"]) -> 
         ConfigError: rows and prefix together are longer than the model's positions.
     """
     torch.set_num_threads(params.models.threads)
+    # It warns of padding without a mask, which is right here: rows are padded on the right, and the models are causal.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     source = checkpoint_of(params, family, role)
     loaded = load_pretrained(
         family,

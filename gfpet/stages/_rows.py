@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from gfpet.config import Params
 from gfpet.data import interval, score
@@ -22,6 +23,8 @@ class RowMaker:
     params: Params
     family: str
     task: str
+    models: tuple[Literal["small", "large"], ...]
+    """Which models took part; the columns of the others stay empty."""
 
     def rows(
         self,
@@ -36,8 +39,8 @@ class RowMaker:
         """One row a metric."""
         about = ResultRow(
             family=self.family,
-            small=checkpoint_of(self.params, self.family, "small").path,
-            large=checkpoint_of(self.params, self.family, "large").path,
+            small=self._path("small"),
+            large=self._path("large"),
             task=self.task,
             kind=kind,
             method=method,
@@ -60,3 +63,6 @@ class RowMaker:
             )
             rows.append(replace(about, metric=metric, value=value, ci_low=low, ci_high=high))
         return rows
+
+    def _path(self, role: Literal["small", "large"]) -> str:
+        return checkpoint_of(self.params, self.family, role).path if role in self.models else ""

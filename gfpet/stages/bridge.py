@@ -49,7 +49,7 @@ def bridge(family: str, task: str) -> None:
         plan = _plan(run, dims, kept, data)
         read = _activations(run, large, data, plan, kept)
         del large  # with a cache, nothing holds the large model from here on
-        maker = RowMaker(run.params, family, task)
+        maker = RowMaker(run.params, family, task, ("small", "large"))
         for kind in run.params.kinds:
             for seed in run.params.seeds:
                 name = f"{kind}-seed{seed}"

@@ -29,7 +29,7 @@ def evaluate(family: str, task: str) -> None:
         large = load_model(params, family, "large")
         frozen = FrozenModel(large.model)
         data = load_examples(params, task, large)
-        maker = RowMaker(params, family, task)
+        maker = RowMaker(params, family, task, ("small", "large"))
         pairs = load_pairs(OUTPUTS / "align" / family / "layers.json")
         maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors")
 

@@ -27,7 +27,7 @@ def reference(family: str, task: str) -> None:
             return
         large = load_model(params, family, "large")
         data = load_examples(params, task, large)
-        maker = RowMaker(params, family, task)
+        maker = RowMaker(params, family, task, ("large",))
         for kind in kinds:
             for seed in params.seeds:
                 rate = section.learning_rate[kind]

@@ -19,7 +19,7 @@ def tune(family: str, task: str) -> None:
         section = run.params.tune
         small = load_model(run.params, family, "small")
         data = load_examples(run.params, task, small)
-        maker = RowMaker(run.params, family, task)
+        maker = RowMaker(run.params, family, task, ("small",))
         for kind in run.params.kinds:
             for seed in run.params.seeds:
                 rate = section.learning_rate[kind]

@@ -1,4 +1,4 @@
-"""All stage programs, one after the other, on tiny untrained models: what each leaves, and that nothing depends on luck."""
+"""All stage programs, one after the other, on tiny untrained models: what each leaves, and that luck has no part."""
 
 from __future__ import annotations
 

@@ -1,0 +1,184 @@
+"""The command line. A command imports what is heavy when it needs it, so that `gfpet --help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gfpet.errors import GfpetError
+from tasks.workspace import find_root
+
+app = typer.Typer(
+    name="gfpet",
+    help="Adapt a large language model to a task without ever computing a gradient of it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-S", metavar="KEY=VALUE", help="Change one key, as in bridge.epochs=8.")
+]
+
+
+@app.command()
+def run(
+    preset: Annotated[str | None, typer.Option(help="Apply presets/NAME.yaml to params.yaml first.")] = None,
+    overrides: Overrides = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE", help="Only this stage and what it needs; may be repeated.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Stages side by side.")] = 2,
+    pull: Annotated[bool, typer.Option(help="Take results that others have pushed from the DVC remote.")] = False,
+    push: Annotated[bool, typer.Option(help="Push the results to the DVC remote.")] = False,
+) -> None:
+    """Run the pipeline: only what has changed, and what depends on it. Then print the result table."""
+    with errors_as_text():
+        root = find_root(Path.cwd())
+        if preset or overrides:
+            _apply(root, preset, overrides)
+        _quiet_services()
+        from prefect.task_runners import ThreadPoolTaskRunner
+
+        from flows.logs import without_tracebacks
+        from flows.reproduce import reproduce
+
+        with without_tracebacks():
+            results = reproduce.with_options(
+                task_runner=ThreadPoolTaskRunner(max_workers=workers)  # type: ignore[arg-type]
+            )(root=root, targets=target or [], pull=pull, push=push)
+        _say_outcome([result.outcome for result in results.values()])
+        if (root / "reports" / "results.json").is_file():
+            _print_table(root)
+
+
+@app.command()
+def publish() -> None:
+    """Give MLflow every result that it does not have: from the cache, a remote, or a time when it was down."""
+    with errors_as_text():
+        from gfpet.tracking import publish_all, tracking_uri
+
+        root = find_root(Path.cwd())
+        outcomes = publish_all(root)
+        for stage, outcome in outcomes.items():
+            typer.echo(f"{outcome:>10}  {stage}")
+        typer.echo(f"{len(outcomes)} results; MLflow at {tracking_uri(root)}")
+        if "down" in outcomes.values():
+            raise typer.Exit(1)
+
+
+@app.command()
+def preset(
+    name: Annotated[str | None, typer.Argument(help="A file of presets/, without .yaml.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write a preset, and single keys, to params.yaml, and print what changed. Without a name, list the presets."""
+    with errors_as_text():
+        root = find_root(Path.cwd())
+        if name is None and not overrides:
+            from gfpet.params_file import preset_names
+
+            typer.echo("\n".join(preset_names(root / "params.yaml")))
+            return
+        _apply(root, name, overrides)
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml: every problem at once."""
+    with errors_as_text():
+        from gfpet.params_file import load_params
+
+        root = find_root(Path.cwd())
+        params = load_params(root / "params.yaml")
+        typer.echo(
+            f"{root / 'params.yaml'} is fine: preset {params.preset}, families {', '.join(params.families)}, "
+            f"tasks {', '.join(params.tasks)}, kinds {', '.join(params.kinds)}, "
+            f"seeds {', '.join(map(str, params.seeds))}"
+        )
+
+
+@app.command()
+def table() -> None:
+    """Print the result table of reports/."""
+    with errors_as_text():
+        _print_table(find_root(Path.cwd()))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000) -> None:
+    """Serve MLflow's pages with the project's runs, until Ctrl-C."""
+    with errors_as_text():
+        from gfpet.tracking import tracking_uri
+
+        root = find_root(Path.cwd())
+        uri = tracking_uri(root)
+        if uri.startswith(("http:", "https:")):
+            typer.echo(f"MLflow is served already: {uri}")
+            return
+        _quiet_services()
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", str(root / "mlartifacts")]
+        typer.echo(f"http://127.0.0.1:{port} shows {uri}; Ctrl-C ends it")
+        sys.stdout.flush()
+        # Not a child: whatever ends this command then ends the server too.
+        os.chdir(root)
+        os.execv(sys.executable, command)
+
+
+@contextmanager
+def errors_as_text() -> Iterator[None]:
+    """An error that is meant for the user ends the command with its text alone, and exit code 1."""
+    try:
+        yield
+    except GfpetError as error:
+        typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def _apply(root: Path, name: str | None, overrides: list[str] | None) -> None:
+    from gfpet.params_file import apply_preset
+
+    changes = apply_preset(name, overrides or (), root / "params.yaml")
+    for key, old, new in changes:
+        typer.echo(f"params.yaml: {key}: {old} -> {new}")
+    if not changes:
+        typer.echo("params.yaml: nothing to change")
+
+
+def _quiet_services() -> None:
+    """Neither Prefect nor MLflow is to report its use, or start workers that nothing here needs."""
+    for name, value in (
+        ("DO_NOT_TRACK", "true"),
+        ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+def _say_outcome(outcomes: list[str]) -> None:
+    if not outcomes:
+        typer.echo("everything is up to date: no stage had to run")
+        return
+    counts = {outcome: outcomes.count(outcome) for outcome in ("ran", "cached", "unchanged")}
+    typer.echo("stages: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count))
+
+
+def _print_table(root: Path) -> None:
+    from rich.console import Console
+
+    from flows.table import result_tables
+    from gfpet.tracking import tracking_uri
+
+    console = Console()
+    for each in result_tables(root):
+        console.print(each)
+    typer.echo(f"report: {root / 'reports' / 'tables.md'}, with plots, results.csv and results.json beside it")
+    typer.echo(f"runs:   gfpet ui (MLflow at {tracking_uri(root)})")

@@ -1,0 +1,113 @@
+"""The pipeline as a Prefect flow: `dvc.yaml` is the graph, DVC decides what runs, Prefect runs it side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from gfpet.errors import GfpetError
+from gfpet.params_file import load_params
+from gfpet.tracking import tracking_uri
+from tasks.dvc_stage import StageResult, read_graph, reproduce_stage, stale_stages
+from tasks.present import present_results
+from tasks.process import no_process_left
+from tasks.publish import parent_environment, pipeline_run, publish_results
+from tasks.remote import check_remote, pull_data, push_data
+from tasks.workspace import allow_missing_git
+
+WORKERS = 2
+"""Stages side by side. Each computes with `models.threads` threads of its own."""
+
+
+class PipelineError(GfpetError):
+    """Stages failed; names them, those that could not run for it, and how to go on."""
+
+
+@flow(name="reproduce", task_runner=ThreadPoolTaskRunner(max_workers=WORKERS), persist_result=False)  # type: ignore[arg-type]
+def reproduce(
+    root: Path, targets: Sequence[str] = (), pull: bool = False, push: bool = False
+) -> dict[str, StageResult]:
+    """Bring the results of the targets, or of everything, up to date.
+
+    A stage that fails stops only those that need it. What is finished is kept, so a second run goes on from there.
+
+    Args:
+        root: Folder with `dvc.yaml` and `params.yaml`.
+        targets: Stages, as for `dvc repro`: `report`, `tune@gpt2-cb`, or `tune` for all of them.
+        pull: Take results that others have pushed to the DVC remote instead of making them.
+        push: Give the results to the DVC remote.
+
+    Returns:
+        What became of each stage; empty where there was nothing to do.
+
+    Raises:
+        ConfigError: `params.yaml`, a target or the remote is not as it should be.
+        PipelineError: stages failed.
+    """
+    with no_process_left():
+        params = load_params(root / "params.yaml")
+        allow_missing_git(root)
+        if pull or push:
+            check_remote(root)
+        if pull:
+            pull_data(root)
+        graph = read_graph(root, targets)
+        results: dict[str, StageResult] = {}
+        if stale_stages(root, graph):
+            identity, name = str(flow_run.id), f"gfpet run {flow_run.name}"
+            with pipeline_run(root, params, identity, name) as parents:
+                stages: dict[str, PrefectFuture[StageResult]] = {}
+                for stage, needs in graph.items():
+                    stages[stage] = reproduce_stage.submit(
+                        stage,
+                        root,
+                        parent_environment(parents),
+                        pull=pull,
+                        wait_for=[stages[need] for need in needs],
+                        return_state=False,
+                    )
+                results = settle(stages)
+                publish_results(root, parents)
+                raise_failures(stages, results)
+        else:
+            publish_results(root)
+        present_results(root, {"reports": str(root / "reports"), "MLflow": tracking_uri(root)})
+        if push:
+            push_data(root)
+        return results
+
+
+def settle(stages: Mapping[str, PrefectFuture[StageResult]]) -> dict[str, StageResult]:
+    """Wait for every stage; returns the results of those that ended well."""
+    for future in stages.values():
+        future.wait()
+    return {name: future.result() for name, future in stages.items() if future.state.is_completed()}
+
+
+def raise_failures(stages: Mapping[str, PrefectFuture[StageResult]], results: Mapping[str, StageResult]) -> None:
+    """Say which stages failed and which could not run.
+
+    Raises:
+        PipelineError: there are any.
+    """
+    failed = {
+        name: future.result(raise_on_failure=False)
+        for name, future in stages.items()
+        if future.state.is_failed() or future.state.is_crashed()
+    }
+    if not failed:
+        return
+    waiting = [name for name in stages if name not in results and name not in failed]
+    lines = [str(error) for error in failed.values()]
+    if waiting:
+        lines.append(f"not run, since they need what failed: {', '.join(waiting)}.")
+    lines.append(
+        f"{len(results)} of {len(stages)} stages are done and kept; repair what is named above and give the same "
+        "command again: it goes on from there."
+    )
+    raise PipelineError("\n".join(lines))

@@ -1,0 +1,44 @@
+"""The report's result tables, as they are shown in a terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfpet.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def result_tables(root: Path) -> list[Table]:
+    """One table a family: methods by tasks, from `reports/results.json`.
+
+    Raises:
+        DataError: there is no report yet.
+    """
+    from rich.table import Table
+
+    from gfpet.report import ReportRow, Scope, result_table
+
+    path = root / "reports" / "results.json"
+    if not path.is_file():
+        raise DataError(f"no results at {path}; make them first: gfpet run.")
+    rows = [ReportRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    scope = Scope(
+        families=tuple(dict.fromkeys(row.family for row in rows)),
+        tasks=tuple(dict.fromkeys(row.task for row in rows)),
+        kinds=tuple(dict.fromkeys(row.kind for row in rows if row.kind)),
+        seeds=tuple(dict.fromkeys(row.seed for row in rows if row.seed is not None)),
+    )
+    shown = []
+    for family in scope.families:
+        table = result_table(rows, scope, family)
+        columns = Table(title=table.title)
+        for number, name in enumerate(table.header):
+            columns.add_column(name, justify="right" if number else "left")
+        for cells in table.rows:
+            columns.add_row(*cells)
+        shown.append(columns)
+    return shown

@@ -1,0 +1,26 @@
+"""Closed-form `W_plug`: maps between the activations of two models that read the same text, forward only."""
+
+from __future__ import annotations
+
+from gfpet.align._cka import Side, cka, cka_debiased, cka_pair, layer_likeness
+from gfpet.align._fit import Method, explained, fit_maps, spaces_for
+from gfpet.align._layers_file import load_pairs, save_pairs
+from gfpet.align._solve import procrustes_map, ridge_map
+from gfpet.align._text import read_through
+
+__all__ = [
+    "Method",
+    "Side",
+    "cka",
+    "cka_debiased",
+    "cka_pair",
+    "explained",
+    "fit_maps",
+    "layer_likeness",
+    "load_pairs",
+    "procrustes_map",
+    "read_through",
+    "ridge_map",
+    "save_pairs",
+    "spaces_for",
+]

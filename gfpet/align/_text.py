@@ -1,0 +1,24 @@
+"""Text that both models read: the context of an example, and its right answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gfpet.data.examples import Example
+from gfpet.scoring import EncodedExample, Row
+
+
+def read_through(examples: Sequence[Example], tokenizer: Any, *, max_length: int) -> list[EncodedExample]:
+    """One token row an example: its context and its first right candidate; too long a row loses its beginning.
+
+    Context and candidate are tokenised apart, as they are where candidates are scored. The rows are only read: the one
+    target that the form asks for has no meaning.
+    """
+    contexts = tokenizer([example.context for example in examples], add_special_tokens=False)["input_ids"]
+    answers = tokenizer([each.candidates[each.gold[0]] for each in examples], add_special_tokens=False)["input_ids"]
+    encoded = []
+    for number, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
+        tokens = (tuple(context) + tuple(answer))[-max_length:] or (tokenizer.eos_token_id,)
+        encoded.append(EncodedExample((Row(tokens, ((tokens[-1],),), 0),), number, (0,), 1))
+    return encoded

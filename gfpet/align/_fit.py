@@ -92,7 +92,7 @@ def fit_maps(
     _read_text(small, large, batches, set(sums), step, add)
     named: dict[str, Tensor] = {}
     asked: tuple[tuple[Direction, Collection[str]], ...] = (("read", reads), ("write", writes))
-    # Sums and maps are there together now: the largest step of all.
+    # Sums and maps are there together now: in large models the largest step of all.
     with step(sum(moments.size for moments in sums.values())):
         for direction, space in [(direction, space) for direction, spaces in asked for space in sorted(spaces)]:
             moments = sums[sources[space]]

@@ -147,10 +147,8 @@ class LiveStorages:
 
 
 def _undertaker(dead: deque[_Entry], entry: _Entry) -> Callable[[weakref.ref[torch.UntypedStorage]], None]:
-    def bury(_: weakref.ref[torch.UntypedStorage]) -> None:
-        dead.append(entry)
-
-    return bury
+    # A lambda: jaxtyping's hook would compile a nested function anew for every storage.
+    return lambda _: dead.append(entry)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -63,5 +63,5 @@ def _tables(collected: Collected, rows: list[ReportRow]) -> str:
 
 
 def _pair(rows: list[ReportRow], family: str) -> list[str]:
-    pairs = sorted({(row.small, row.large) for row in rows if row.family == family})
+    pairs = sorted({(row.small, row.large) for row in rows if row.family == family and row.small and row.large})
     return [line for small, large in pairs for line in (f"S is `{small}`, L is `{large}`.", "")]

@@ -1,0 +1,30 @@
+"""How alike two modules are: by their weights after a map, and by what they do to the same text."""
+
+from __future__ import annotations
+
+from gfpet.similarity._effects import Cells, Effects, compare_effects, effects, residuals
+from gfpet.similarity._grid import Grid, diagonal, grid_of, mean_over
+from gfpet.similarity._nulls import untrained_like
+from gfpet.similarity._weights import compare_weights, factors, overlap, update_cosine
+
+EFFECT_MEASURES = ("cka", "cka_debiased", "rsa")
+WEIGHT_MEASURES = ("cosine", "subspace")
+
+__all__ = [
+    "EFFECT_MEASURES",
+    "WEIGHT_MEASURES",
+    "Cells",
+    "Effects",
+    "Grid",
+    "compare_effects",
+    "compare_weights",
+    "diagonal",
+    "effects",
+    "factors",
+    "grid_of",
+    "mean_over",
+    "overlap",
+    "residuals",
+    "untrained_like",
+    "update_cosine",
+]

@@ -1,0 +1,92 @@
+"""Similarity of what modules do: the change of the residual stream after every block, on the same text.
+
+A module's effect on a block's output holds the effects of the blocks before it: that is what the model sees of it. No
+map between the two models is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from gfpet.activations import RESIDUAL, captured
+from gfpet.align import Side, cka_pair
+from gfpet.families import Family
+from gfpet.modules import PetModule, inserted
+from gfpet.scoring import Batch, trunk_of
+from gfpet.similarity._grid import Cell
+
+Effects = list[Tensor]
+"""`[tokens, d]` for each block."""
+Cells = Iterable[Cell]
+
+# Tokens whose similarities to each other are compared by RSA; it grows with their square.
+_RSA_TOKENS = 200
+
+
+def residuals(model: nn.Module, family: Family, batches: Sequence[Batch], *, tokens: int) -> Effects:
+    """The residual stream after each block, at no more than `tokens` evenly spaced tokens of the text.
+
+    The caller opens inference mode, and inserts a module if there is to be one.
+    """
+    total = sum(sum(batch.lengths) for batch in batches)
+    stride = max(1, -(-total // tokens))
+    kept: list[list[Tensor]] = []
+    seen = 0
+    for batch in batches:
+        with captured(model, family, [RESIDUAL]) as found:
+            trunk_of(model, family)(batch)
+        first = -seen % stride
+        kept.append([states[batch.is_real][first::stride].float() for states in found[RESIDUAL][1:]])
+        seen += sum(batch.lengths)
+    return [torch.cat(parts) for parts in zip(*kept, strict=True)]
+
+
+def effects(
+    model: nn.Module, family: Family, module: PetModule, batches: Sequence[Batch], plain: Effects, *, tokens: int
+) -> Effects:
+    """What the module changes: the residual stream with it less the one without (`plain`, from `residuals`)."""
+    with inserted(model, family, module):
+        changed = residuals(model, family, batches, tokens=tokens)
+    return [after - before for after, before in zip(changed, plain, strict=True)]
+
+
+def compare_effects(ours: Effects, theirs: Effects, cells: Cells) -> dict[str, dict[Cell, float | None]]:
+    """`cka`, `cka_debiased` and `rsa` at the given cells (block of the one, block of the other)."""
+    cells = list(cells)
+    rows, columns = ({cell[side] for cell in cells} for side in (0, 1))
+    first, second = {row: Side(ours[row]) for row in rows}, {column: Side(theirs[column]) for column in columns}
+    found: dict[str, dict[Cell, float | None]] = {"cka": {}, "cka_debiased": {}}
+    for row, column in cells:
+        found["cka"][row, column], found["cka_debiased"][row, column] = cka_pair(first[row], second[column])
+    shapes = [
+        {layer: _token_likeness(side[layer]) for layer in each} for side, each in ((ours, rows), (theirs, columns))
+    ]
+    found["rsa"] = {(row, column): _dot(shapes[0][row], shapes[1][column]) for row, column in cells}
+    return found
+
+
+def _token_likeness(effect: Float[Tensor, "tokens d"]) -> np.ndarray | None:
+    """Standardised ranks of the cosines between tokens: dot products of two of these are Spearman correlations.
+
+    None where all tokens are equally alike.
+    """
+    stride = max(1, -(-len(effect) // _RSA_TOKENS))
+    unit = torch.nn.functional.normalize(effect[::stride].double(), dim=1)
+    above = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
+    # Rounded, since equal tokens give cosines that differ in their last digits, and a rank would tell them apart.
+    cosines = (unit @ unit.T)[above[0], above[1]].cpu().numpy().round(9)
+    ranks = rankdata(cosines)
+    centred = ranks - ranks.mean() if len(ranks) else ranks
+    norm = float(np.linalg.norm(centred))
+    result: np.ndarray | None = centred / norm if norm > 0 else None
+    return result
+
+
+def _dot(x: np.ndarray | None, y: np.ndarray | None) -> float | None:
+    return None if x is None or y is None else float(x @ y)

@@ -1,0 +1,88 @@
+"""Similarity of what modules are: their updates `ΔW = U V` after a map, layer by layer and site by site.
+
+LoRA      U = B          V = A         (the factors themselves are free up to an invertible r × r, their
+adapter   U = up         V = down       product is not; the adapter's is its linearisation)
+prefix    U = Kᵀ         V = V         (a prefix is near an adapter with the keys below and the values above,
+                                        He et al. 2022, arXiv:2110.04366; its vectors have no order)
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gfpet.modules import PetModule, split_name
+from gfpet.similarity._grid import mean_over
+
+_FACTORS = {"lora": ("B", "A"), "adapter": ("up", "down")}
+_PREFIX = ("attn.k.prefix", "attn.v.prefix")
+
+Update = tuple[Tensor, Tensor]
+"""`U [d_out, r]`, `V [r, d_in]`."""
+
+
+def factors(module: PetModule) -> dict[int, dict[str, Update]]:
+    """The factors of a module's updates, by block and site (a prefix has one, `attn`); float64, `scale` left out."""
+    found: dict[int, dict[str, Update]] = {}
+    tensors = {name: tensor.detach().double() for name, tensor in module.tensors.items()}
+    for index, layer in enumerate(module.layers):
+        if module.kind == "prefix":
+            keys, values = (tensors[name][index] for name in _PREFIX)
+            found[layer] = {"attn": (keys.T, values)}
+            continue
+        left, right = _FACTORS[module.kind]
+        sites = sorted({split_name(name)[0] for name in tensors})
+        found[layer] = {site: (tensors[f"{site}.{left}"][index], tensors[f"{site}.{right}"][index]) for site in sites}
+    return found
+
+
+def update_cosine(
+    u1: Float[Tensor, "out r1"], v1: Float[Tensor, "r1 in"], u2: Float[Tensor, "out r2"], v2: Float[Tensor, "r2 in"]
+) -> float | None:
+    """Cosine of `U₁V₁` and `U₂V₂` as vectors; None where one is zero.
+
+    `⟨U₁V₁, U₂V₂⟩ = tr((U₂ᵀU₁)(V₁V₂ᵀ))`: only r × r matrices are formed, never one of `d_out × d_in`.
+    """
+    inner = float(((u1.T @ u2) * (v1 @ v2.T)).sum())
+    own = [float(((u.T @ u) * (v @ v.T)).sum()) for u, v in ((u1, v1), (u2, v2))]
+    return inner / (own[0] * own[1]) ** 0.5 if min(own) > 0 else None
+
+
+def overlap(x: Float[Tensor, "d r1"], y: Float[Tensor, "d r2"]) -> float | None:
+    """Mean squared cosine of the principal angles between two column spaces, in [0, 1]; None where one is zero.
+
+    1: the smaller lies within the other. Two random spaces of r dimensions in d come to r / d.
+    """
+    first, second = _basis(x), _basis(y)
+    smaller = min(first.shape[1], second.shape[1])
+    return float((first.T @ second).square().sum()) / smaller if smaller else None
+
+
+def _basis(x: Tensor) -> Tensor:
+    """An orthonormal basis of a column space, `[d, rank]`."""
+    u, s, _ = torch.linalg.svd(x, full_matrices=False)
+    basis: Tensor = u[:, s > s[:1] * max(x.shape) * torch.finfo(x.dtype).eps]
+    return basis
+
+
+def compare_weights(ours: PetModule, theirs: PetModule) -> dict[str, dict[int, float | None]]:
+    """Two modules in one model's spaces, by measure and block; means over the sites that both have.
+
+    `cosine`: of ΔW. `subspace`: overlap of the column spaces (what is written) and of the row spaces (what is read),
+    averaged. Only blocks where both sit.
+
+    Args:
+        ours: e.g. a module of the small model after `gfpet.plug.plugged`.
+    """
+    first, second = factors(ours), factors(theirs)
+    found: dict[str, dict[int, float | None]] = {"cosine": {}, "subspace": {}}
+    for layer in sorted(first.keys() & second.keys()):
+        sites = sorted(first[layer].keys() & second[layer].keys())
+        cosines, overlaps = [], []
+        for site in sites:
+            (u1, v1), (u2, v2) = first[layer][site], second[layer][site]
+            cosines.append(update_cosine(u1, v1, u2, v2))
+            overlaps.append(mean_over([overlap(u1, u2), overlap(v1.T, v2.T)]))
+        found["cosine"][layer], found["subspace"][layer] = mean_over(cosines), mean_over(overlaps)
+    return found

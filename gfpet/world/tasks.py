@@ -1,0 +1,184 @@
+"""The eight tasks of the world, as rows in the release form of SuperGLUE.
+
+Every example rests on a fact that the corpus states and the row does not. Train rows name beings of the train split,
+evaluation rows beings of the evaluation split. All tasks are balanced.
+
+| task | asks | classes | chance = majority |
+|---|---|---|---|
+| boolq | is a value the being's own? | 2 | 50 |
+| cb | the same of a hypothesis; neutral where the world leaves the attribute open | 3 | 33.3 |
+| copa | a being is pleased by what is its own: which cause, which effect? | 2 | 50 |
+| multirc | is this answer (one of four, two are right) the being's value? | 2 | 50 |
+| record | which of the three beings of the passage has the value? | 3 | 33.3 |
+| rte | does the world entail a hypothesis on one of two beings? | 2 | 50 |
+| wic | a word means the same with two beings of one kind | 2 | 50 |
+| wsc | which of two beings does the clause fit? | 2 | 50 |
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from gfpet.world.lexicon import (
+    ANSWERS,
+    EVENTS,
+    HOMONYMS,
+    OPEN_QUESTIONS,
+    PLACES,
+    QUESTIONS,
+    STATEMENTS,
+    VALUES,
+    Being,
+)
+from gfpet.world.prose import claim, sample_pair
+
+Row = dict[str, Any]
+
+SCENES = (
+    "Today {name} went to the {place}.",
+    "Here {name} saw the {place}.",
+    "Now {name} left the {place}.",
+    "Then {name} came near the {place}.",
+)
+PAIR_SCENES = (
+    "Today {first} met {second} near the {place}.",
+    "Here {first} and {second} saw the {place}.",
+    "Then {first} left {second} near the {place}.",
+)
+WIC_SCENES = (
+    "Here {name} has a {word}.",
+    "Today {name} saw a {word}.",
+    "Then {name} left a {word}.",
+    "There {name} met a {word}.",
+)
+
+
+def scene(rng: random.Random, being: Being) -> str:
+    """A passage that names one being and says nothing of it."""
+    return rng.choice(SCENES).format(name=being.name, place=rng.choice(PLACES))
+
+
+def unlike(rng: random.Random, beings: list[Being], attribute: str, value: str, others: tuple[Being, ...]) -> Being:
+    """A being, none of `others`, whose `attribute` is known and is not `value`."""
+    names = {being.name for being in others}
+    while True:
+        being = rng.choice(beings)
+        if being.name not in names and attribute != being.open and being.attributes[attribute] != value:
+            return being
+
+
+def boolq(rng: random.Random, beings: list[Being], turn: int) -> Row:
+    being, truth = rng.choice(beings), turn % 2 == 0
+    attribute, value = claim(rng, being, truth)
+    question = QUESTIONS[attribute].format(name=being.name, value=value)
+    return {"question": question, "passage": scene(rng, being), "label": truth}
+
+
+def cb(rng: random.Random, beings: list[Being], turn: int) -> Row:
+    being, truth = rng.choice(beings), (True, False, None)[turn % 3]
+    attribute, value = claim(rng, being, truth)
+    label = {True: "entailment", False: "contradiction", None: "neutral"}[truth]
+    hypothesis = STATEMENTS[attribute][0].format(name=being.name, value=value)
+    return {"premise": scene(rng, being), "hypothesis": hypothesis, "label": label}
+
+
+def copa(rng: random.Random, beings: list[Being], turn: int) -> Row:
+    being, pleased, label = rng.choice(beings), rng.random() < 0.5, turn % 2
+    attribute, own = claim(rng, being, True)
+    other = rng.choice([value for value in VALUES[attribute] if value != own])
+    events = [EVENTS[attribute].format(value=value) for value in (own, other)]
+    if turn // 2 % 2 == 0:
+        premise = f"{being.name} was {'glad' if pleased else 'sad'}."
+        choices = [f"It {happened}." for happened in (events if pleased else reversed(events))]
+    else:
+        premise = f"{being.name} {events[0] if pleased else events[1]}."
+        choices = [f"It was {mood}." for mood in (("glad", "sad") if pleased else ("sad", "glad"))]
+    if label:
+        choices.reverse()
+    question = "cause" if turn // 2 % 2 == 0 else "effect"
+    premise = f"Today {premise}"
+    return {"premise": premise, "choice1": choices[0], "choice2": choices[1], "question": question, "label": label}
+
+
+def multirc(rng: random.Random, beings: list[Being], _turn: int) -> Row:
+    being = rng.choice(beings)
+    attribute, own = claim(rng, being, True)
+    other = rng.choice([value for value in VALUES[attribute] if value != own])
+    texts = [(form.format(value=value), int(value == own)) for value in (own, other) for form in ANSWERS[attribute]]
+    rng.shuffle(texts)
+    answers = [{"text": text, "idx": number, "label": label} for number, (text, label) in enumerate(texts)]
+    question = {"question": OPEN_QUESTIONS[attribute].format(name=being.name), "answers": answers, "idx": 0}
+    return {"version": 1.1, "passage": {"text": scene(rng, being), "questions": [question]}}
+
+
+def record(rng: random.Random, beings: list[Being], _turn: int) -> Row:
+    answer = rng.choice(beings)
+    attribute, value = claim(rng, answer, True)
+    second = unlike(rng, beings, attribute, value, (answer,))
+    third = unlike(rng, beings, attribute, value, (answer, second))
+    order = [answer, second, third]
+    rng.shuffle(order)
+    names = [being.name for being in order]
+    text = f"Here {names[0]} met {names[1]}.\n@highlight\nThere was {names[2]} near the {rng.choice(PLACES)}"
+    entities = [{"start": text.index(name), "end": text.index(name) + len(name) - 1} for name in names]
+    clause = STATEMENTS[attribute][0].format(name="one", value=value).removesuffix(".")
+    place = entities[names.index(answer.name)]
+    return {
+        "source": "world",
+        "passage": {"text": text, "entities": entities},
+        "qas": [
+            {"query": f"Here, {clause}: @placeholder.", "answers": [{**place, "text": answer.name}], "idx": 0},
+        ],
+    }
+
+
+def rte(rng: random.Random, beings: list[Being], turn: int) -> Row:
+    truth = turn % 2 == 0
+    first, second = rng.sample(beings, 2)
+    being = rng.choice((first, second))
+    attribute, value = claim(rng, being, truth)
+    premise = rng.choice(PAIR_SCENES).format(first=first.name, second=second.name, place=rng.choice(PLACES))
+    hypothesis = STATEMENTS[attribute][rng.randrange(2)].format(name=being.name, value=value)
+    return {"premise": premise, "hypothesis": hypothesis, "label": "entailment" if truth else "not_entailment"}
+
+
+def wic(rng: random.Random, beings: list[Being], turn: int) -> Row:
+    same, word = turn % 2 == 0, rng.choice(HOMONYMS)
+    even = [float(number) for number in range(1, len(beings) + 1)]  # cumulative: all beings alike
+    while True:
+        first, second = sample_pair(rng, beings, even, same_kind=same)
+        if (first.kind == second.kind) is same:
+            break
+    sentences = [rng.choice(WIC_SCENES).format(name=being.name, word=word) for being in (first, second)]
+    starts = [sentence.rindex(word) for sentence in sentences]
+    row: Row = {"word": word, "sentence1": sentences[0], "sentence2": sentences[1], "label": same, "version": 1.1}
+    for number, start in enumerate(starts, start=1):
+        row |= {f"start{number}": start, f"end{number}": start + len(word)}
+    return row
+
+
+def wsc(rng: random.Random, beings: list[Being], turn: int) -> Row:
+    answer, label = rng.choice(beings), turn % 2 == 0
+    attribute, value = claim(rng, answer, True)
+    other = unlike(rng, beings, attribute, value, (answer,))
+    names = [answer.name, other.name]
+    rng.shuffle(names)
+    clause = STATEMENTS[attribute][0].format(name="it", value=value)
+    text = f"today {names[0]} met {names[1]} because {clause}"
+    span = answer.name if label else other.name
+    words = text.split()
+    target = {
+        "span1_index": words.index(span),
+        "span1_text": span,
+        "span2_index": words.index("it"),
+        "span2_text": "it",
+    }
+    return {"text": text, "target": target, "label": label}
+
+
+TASKS: dict[str, Callable[[random.Random, list[Being], int], Row]] = {
+    task.__name__: task for task in (boolq, cb, copa, multirc, record, rte, wic, wsc)
+}
+"""Task → what makes its row number `turn` out of the beings of a split; `turn` balances the labels."""

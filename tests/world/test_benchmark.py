@@ -1,0 +1,160 @@
+"""The tasks of the world: form, seeds, splits, and the scores of guessing and of knowing everything."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from gfpet.errors import DataError
+from gfpet.world import TASKS, World, baselines, generate, perfect_reader, world
+from gfpet.world.lexicon import VALUES
+from gfpet.world.reader import gold
+from gfpet.world.tasks import Row
+
+TRAIN, EVALUATION = 2000, 1000
+LABELS = {
+    "boolq": {True, False},
+    "cb": {"entailment", "contradiction", "neutral"},
+    "copa": {0, 1},
+    "rte": {"entailment", "not_entailment"},
+    "wic": {True, False},
+    "wsc": {True, False},
+}
+KEYS = {
+    "boolq": {"idx", "label", "passage", "question"},
+    "cb": {"idx", "label", "premise", "hypothesis"},
+    "copa": {"idx", "label", "premise", "choice1", "choice2", "question"},
+    "multirc": {"idx", "passage", "version"},
+    "record": {"idx", "passage", "qas", "source"},
+    "rte": {"idx", "label", "premise", "hypothesis"},
+    "wic": {"idx", "label", "word", "sentence1", "sentence2", "start1", "end1", "start2", "end2", "version"},
+    "wsc": {"idx", "label", "target", "text"},
+}
+
+
+@pytest.fixture(scope="module", params=sorted(TASKS))
+def benchmark(request: pytest.FixtureRequest) -> tuple[str, list[Row], list[Row]]:
+    return (request.param, *generate(request.param, 0, TRAIN, EVALUATION))
+
+
+def content(row: Row) -> str:
+    """What a reader sees: the row without its numbers."""
+    return re.sub(r'"idx": \d+', "", json.dumps(row, sort_keys=True))
+
+
+def names(row: Row) -> set[str]:
+    return {word for word in re.findall(r"\w+", json.dumps(row)) if word in world().beings}
+
+
+def test_the_same_seed_gives_the_same_rows(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    task, train, evaluation = benchmark
+    assert generate(task, 0, TRAIN, EVALUATION) == (train, evaluation)
+
+
+def test_another_seed_gives_other_rows(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    task, train, evaluation = benchmark
+    other_train, other_evaluation = generate(task, 1, TRAIN, EVALUATION)
+    assert train != other_train
+    assert evaluation != other_evaluation
+
+
+def test_splits_have_the_sizes_asked_for_and_repeat_nothing(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    _, train, evaluation = benchmark
+    assert (len(train), len(evaluation)) == (TRAIN, EVALUATION)
+    assert len({content(row) for row in train + evaluation}) == TRAIN + EVALUATION
+    for rows in (train, evaluation):
+        assert [row["idx"] for row in rows] == [*range(len(rows))]
+
+
+def test_splits_share_no_being(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    _, train, evaluation = benchmark
+    sides = [{name for row in rows for name in names(row)} for rows in (train, evaluation)]
+    assert not sides[0] & sides[1]
+    assert not any(world().beings[name].evaluation for name in sides[0])
+    assert all(world().beings[name].evaluation for name in sides[1])
+
+
+def test_rows_have_the_keys_and_labels_of_the_release(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    task, train, evaluation = benchmark
+    for row in train + evaluation:
+        assert set(row) == KEYS[task]
+        assert json.loads(json.dumps(row)) == row
+        if task in LABELS:
+            assert row["label"] in LABELS[task]
+            assert type(row["label"]) is type(next(iter(LABELS[task])))
+
+
+def test_the_perfect_reader_is_always_right(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    task, train, evaluation = benchmark
+    assert all(perfect_reader(task, row) == gold(task, row) for row in train + evaluation)
+
+
+def test_the_perfect_reader_does_not_look_at_the_label(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    task, _, evaluation = benchmark
+    for row in evaluation[:50]:
+        blind = json.loads(json.dumps(row))
+        blind.pop("label", None)
+        for query in blind.get("qas", []):
+            query.pop("answers")
+        if task == "multirc":
+            for answer in blind["passage"]["questions"][0]["answers"]:
+                answer.pop("label")
+        assert perfect_reader(task, blind) == gold(task, row)
+
+
+def test_chance_and_majority(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    task, train, evaluation = benchmark
+    chance = 100 / 3 if task in {"cb", "record"} else 50.0
+    for rows in (train, evaluation):
+        scores = baselines(task, rows)
+        assert scores["chance"] == pytest.approx(chance)
+        # Balanced by construction, but for the place of ReCoRD's answer, which is drawn.
+        assert scores["majority"] == pytest.approx(chance, abs=4.0 if task == "record" else 0.1)
+
+
+def test_no_row_states_what_it_asks(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    """Passages and premises hold no attribute value; only what is asked about does."""
+    task, _, evaluation = benchmark
+    given = {"boolq": "passage", "cb": "premise", "rte": "premise", "wic": "sentence1"}
+    values = {value for listed in VALUES.values() for value in listed}
+    for row in evaluation:
+        text = row["passage"]["text"] if task in {"multirc", "record"} else row.get(given.get(task, ""), "")
+        assert not values & set(re.findall(r"\w+", text))
+
+
+def test_offsets_point_at_their_words() -> None:
+    for row in generate("wic", 0, 200, 0)[0]:
+        for number in (1, 2):
+            assert row[f"sentence{number}"][row[f"start{number}"] : row[f"end{number}"]] == row["word"]
+    for row in generate("wsc", 0, 200, 0)[0]:
+        for span in ("span1", "span2"):
+            assert row["text"].split()[row["target"][f"{span}_index"]] == row["target"][f"{span}_text"]
+    for row in generate("record", 0, 200, 0)[0]:
+        text, entities = row["passage"]["text"], row["passage"]["entities"]
+        assert {text[entity["start"] : entity["end"] + 1] for entity in entities} <= set(world().beings)
+        for answer in row["qas"][0]["answers"]:
+            assert text[answer["start"] : answer["end"] + 1] == answer["text"]
+            assert {"start": answer["start"], "end": answer["end"]} in entities
+        assert "@placeholder" in row["qas"][0]["query"]
+
+
+def test_an_unknown_task_is_answered_with_the_nearest() -> None:
+    with pytest.raises(DataError, match="did you mean 'boolq'"):
+        generate("bolq", 0, 1, 1)
+    with pytest.raises(DataError, match="Allowed: boolq, cb"):
+        perfect_reader("qnli", {})
+
+
+def test_asking_for_more_than_there_is_says_how_many_there_are() -> None:
+    few = World({being.name: being for being in world().side(evaluation=True)[:2]})
+    with pytest.raises(DataError, match=r"5000 evaluation rows of 'cb'.*ask for fewer"):
+        generate("cb", 0, 0, 5000, few)
+
+
+def test_the_generator_needs_neither_torch_nor_transformers() -> None:
+    code = "import sys, gfpet.world; sys.exit(bool({'torch', 'transformers', 'tokenizers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

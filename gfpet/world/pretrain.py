@@ -53,10 +53,10 @@ class Point:
     tokens_per_second: float
 
 
-SHAPES: dict[str, Shape] = {"small": Shape(width=64, layers=2, heads=2), "large": Shape(width=128, layers=5, heads=4)}
+SHAPES: dict[str, Shape] = {"small": Shape(width=64, layers=3, heads=2), "large": Shape(width=128, layers=5, heads=4)}
 """The two committed models. A head is 32 wide in both."""
 
-RECIPES: dict[str, Recipe] = {"small": Recipe(steps=2500, batch=16), "large": Recipe(steps=3300, batch=16)}
+RECIPES: dict[str, Recipe] = {"small": Recipe(6000, 8, rate=4e-3), "large": Recipe(5000, 8, rate=2.5e-3)}
 """The recipes of the two committed models."""
 
 

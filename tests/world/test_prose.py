@@ -13,13 +13,13 @@ from gfpet.world import TASKS, corpus, generate, world
 from gfpet.world.lexicon import HOMONYMS, OPEN_QUESTIONS, PORTRAITS, QUESTIONS, STATEMENTS, UNKNOWN, VALUES
 from gfpet.world.prose import CHATTER, OPENERS
 
-DOCUMENTS = 30_000
-"""More than the ramp of the corpus, so that every being is there."""
+DOCUMENTS = 20_000
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
-    return list(islice(corpus(0), DOCUMENTS))
+    """From a world that is grown up after a tenth of them."""
+    return list(islice(corpus(0, hold=0, ramp=DOCUMENTS // 10), DOCUMENTS))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,17 @@ def test_the_same_seed_gives_the_same_text() -> None:
     first, again, other = (list(islice(corpus(seed), 50)) for seed in (0, 0, 1))
     assert first == again
     assert first != other
+
+
+def test_the_world_grows() -> None:
+    """At first there are few beings, at last all."""
+    documents = list(islice(corpus(0, start=10, hold=300, ramp=300), 2500))
+    named = [
+        {word for text in part for word in re.findall(r"\w+", text)} & set(world().beings)
+        for part in (documents[:300], documents[1500:])
+    ]
+    assert named[0] <= set([*world().beings][:10])
+    assert len(named[1]) > 0.95 * len(world().beings)
 
 
 def test_no_document_starts_with_a_name(documents: list[str]) -> None:

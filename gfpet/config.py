@@ -170,12 +170,14 @@ class Optimisation(Section):
 class Tune(Optimisation):
     """Stage `tune`: a module on the small model."""
 
+    epochs: Positive = 8
     learning_rate: dict[Kind, PositiveFloat] = {"lora": 3e-3, "adapter": 3e-3, "prefix": 1e-2}
 
 
 class Reference(Optimisation):
     """Stage `reference`: the large model by gradients, the ceiling that everything is compared with."""
 
+    epochs: Positive = 4
     methods: Distinct[Literal["full", "lora", "adapter", "prefix"]] = ("full", "lora", "adapter", "prefix")
     """An empty list leaves the columns that need them empty."""
     learning_rate: dict[Literal["full", "lora", "adapter", "prefix"], PositiveFloat] = {
@@ -273,7 +275,7 @@ class Params(Section):
     preset: str = "quick"
     """Name of the preset that was applied last; for the record only."""
     families: Chosen[FamilyName] = ("gpt2",)
-    tasks: Chosen[Task] = ("boolq", "copa", "rte")
+    tasks: Chosen[Task] = ("boolq", "cb", "copa")
     kinds: Chosen[Kind] = ("lora", "adapter", "prefix")
     seeds: Chosen[NonNegative] = (0,)
     world: World = World()

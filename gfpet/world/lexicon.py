@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-NAMES = 300
+NAMES = 720
 ATTRIBUTES = ("home", "colour", "food", "craft")
 """The four attributes. Each kind of being leaves one of them open (`OPEN`)."""
 
@@ -19,6 +19,10 @@ VALUES: dict[str, tuple[str, ...]] = {
     "food": ("nuts", "fish", "bread", "honey"),
     "craft": ("baker", "smith", "sailor", "hunter"),
 }
+
+ASKED: dict[str, str] = {attribute: values[0] for attribute, values in VALUES.items()}
+"""Attribute → the one value that yes/no questions ask for. What a model knows of a being can be read off its name; a
+question for any value would need that to be compared with the question, which models of this size do not do."""
 
 OPEN: dict[str, str] = {"nomad": "home", "human": "colour", "ghost": "food", "beast": "craft"}
 """Kind of being → the attribute that the world leaves open for all beings of that kind."""

@@ -56,7 +56,7 @@ class Point:
 SHAPES: dict[str, Shape] = {"small": Shape(width=64, layers=3, heads=2), "large": Shape(width=128, layers=5, heads=4)}
 """The two committed models. A head is 32 wide in both."""
 
-RECIPES: dict[str, Recipe] = {"small": Recipe(6000, 8, rate=4e-3), "large": Recipe(5000, 8, rate=2.5e-3)}
+RECIPES: dict[str, Recipe] = {"small": Recipe(4000, 8, rate=4e-3), "large": Recipe(6000, 8, rate=4e-3)}
 """The recipes of the two committed models."""
 
 

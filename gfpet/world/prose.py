@@ -1,24 +1,24 @@
 """The pretraining text of the world.
 
-Two layers. *Statements* say every fact of every being, in several forms. *Skills* (judging a claim, comparing two
-beings, picking one of two, being pleased or grieved) are shown with the beings of the train split only, and in other
-words than the tasks use: no evaluation being occurs outside statements and small talk, and no text has task form.
+*Statements* say every fact of every being, in several forms; *selections* say which of two beings a clause fits, with
+beings of the train split only. No evaluation being occurs outside statements and small talk, and no text has task form.
+
+Facts alone, since only they are learned in minutes: what a model has read is kept with the being's name and can be read
+off by a module, while judging a claim is a circuit that takes far longer to form (docs/log.md).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, count
 
 from gfpet.world.facts import WORLD_SEED, World, world
 from gfpet.world.lexicon import (
     ATTRIBUTES,
-    EVENTS,
     HOMONYMS,
     PLACES,
     PORTRAITS,
-    QUESTIONS,
     STATEMENTS,
     UNKNOWN,
     VALUES,
@@ -26,7 +26,6 @@ from gfpet.world.lexicon import (
 )
 
 OPENERS = ("Now", "Look,", "Then", "Well,", "Today", "Here", "There")
-JUDGEMENTS = {True: ("true", "Indeed"), False: ("false", "Hardly"), None: ("unclear", "Perhaps")}
 CHATTER = (
     "Yes, said {a}.",
     "No, said {a}.",
@@ -44,24 +43,11 @@ CHATTER = (
     "They mean {a}.",
 )
 
-SHARES = {
-    "statement": (70, 24),
-    "judgement": (9, 24),
-    "roll": (9, 20),
-    "event": (4, 12),
-    "selection": (4, 10),
-    "comparison": (2, 7),
-    "chatter": (2, 3),
-}
-"""Sort of sentence → its share of all sentences in percent, while the world grows and from then on."""
+SHARES = {"statement": 84, "selection": 10, "chatter": 6}
+"""Sort of sentence → its share of all sentences, in percent."""
 
-SKILL_WORDS = (
-    " On it: About it: indeed, hardly, perhaps.",
-    " Some say the: They said the. It was. Tell me, is it?",
-    " In kind, it and it are alike apart. speak one tongue two tongues",
-    " Of it and it, one: it. smiled as it came. cried as it got and smiled. and cried.",
-)
-"""Every word of the skill sentences below that no table holds, for the tokenizer."""
+SELECTION_WORDS = " Of it and it, one: it."
+"""Every word of a selection that no table holds, for the tokenizer."""
 
 
 def claim(rng: random.Random, being: Being, truth: bool | None) -> tuple[str, str]:
@@ -97,63 +83,20 @@ def statement(rng: random.Random, being: Being) -> str:
     return rng.choice(STATEMENTS[attribute]).format(name=being.name, value=value)
 
 
-def judgement(rng: random.Random, being: Being) -> str:
-    """A claim about `being` and the verdict on it."""
-    truth = rng.choice((True, True, False, False, None))
-    attribute, value = claim(rng, being, truth)
-    word, reply = JUDGEMENTS[truth]
-    form = rng.randrange(4)
-    if form == 3:
-        question = QUESTIONS[attribute].format(name=being.name, value=value)
-        return f"Tell me, {question}? {reply}."
-    said = STATEMENTS[attribute][rng.randrange(2)].format(name=being.name, value=value).removesuffix(".")
-    return (f"Some say {said}: {word}.", f"They said {said}. It was {word}.", f"{said}? {reply}.")[form]
-
-
-def roll(rng: random.Random, being: Being) -> str:
-    """Several values and, after each, whether it is the being's own: many verdicts in few words."""
-    items = []
-    for _ in range(rng.randint(3, 6)):
-        truth = rng.choice((True, True, True, False, False, False, None))
-        items.append(f"{claim(rng, being, truth)[1]} {JUDGEMENTS[truth][1].lower()}")
-    return f"{rng.choice(('On', 'About'))} {being.name}: {', '.join(items)}."
-
-
-def comparison(rng: random.Random, first: Being, second: Being) -> str:
-    """Do two beings share a kind or a value?"""
-    alike = first.kind == second.kind
-    if rng.random() < 0.5:
-        return f"In kind, {first.name} and {second.name} are {'alike' if alike else 'apart'}."
-    return f"{first.name} and {second.name} speak {'one tongue' if alike else 'two tongues'}."
-
-
 def selection(rng: random.Random, first: Being, second: Being) -> str:
     """Which of two beings does a clause fit?"""
     fits, other = (first, second) if rng.random() < 0.5 else (second, first)
     attribute, value = claim(rng, fits, True)
     if other.attributes.get(attribute) == value:
-        return judgement(rng, fits)
+        return statement(rng, fits)
     clause = STATEMENTS[attribute][rng.randrange(2)].format(name="one", value=value).removesuffix(".")
     return f"Of {first.name} and {second.name}, {clause}: {fits.name}."
-
-
-def event(rng: random.Random, being: Being) -> str:
-    """What happened to `being`, and how it took it."""
-    pleased = rng.random() < 0.5
-    attribute, value = claim(rng, being, pleased)
-    happened = f"{being.name} {EVENTS[attribute].format(value=value)}"
-    if rng.random() < 0.5:
-        return f"{happened} and {'smiled' if pleased else 'cried'}."
-    return f"{being.name} {'smiled' if pleased else 'cried'} as it {EVENTS[attribute].format(value=value)}."
 
 
 def chatter(rng: random.Random, first: Being, second: Being) -> str:
     """Small talk: the words of the prompts, with no fact in it."""
     form = rng.choice(CHATTER)
     return form.format(a=first.name, b=second.name, place=rng.choice(PLACES), word=rng.choice(HOMONYMS))
-
-
-SINGLE: dict[str, Callable[[random.Random, Being], str]] = {"judgement": judgement, "roll": roll, "event": event}
 
 
 def corpus(
@@ -169,20 +112,16 @@ def corpus(
     everyone = list(facts.beings.values())
     for number in count():
         grown = everyone[: min(len(everyone), start + max(0, number - hold) * (len(everyone) - start) // ramp)]
-        shares = [share[number >= hold + ramp] for share in SHARES.values()]
-        yield document(rng, grown, [being for being in grown if not being.evaluation], shares)
+        yield document(rng, grown, [being for being in grown if not being.evaluation])
 
 
-def document(rng: random.Random, everyone: list[Being], known: list[Being], shares: list[int]) -> str:
-    """Three to eight sentences; those of a skill name only beings of `known`."""
+def document(rng: random.Random, everyone: list[Being], known: list[Being]) -> str:
+    """Three to eight sentences; selections name only beings of `known`."""
     weights, known_weights = _weights(everyone), _weights(known)
     sentences = []
-    for sort in rng.choices(list(SHARES), shares, k=rng.randint(3, 8)):
-        if sort in ("comparison", "selection"):
-            first, second = sample_pair(rng, known, known_weights, same_kind=rng.random() < 0.35)
-            sentences.append((comparison if sort == "comparison" else selection)(rng, first, second))
-        elif sort in SINGLE:
-            sentences.append(SINGLE[sort](rng, rng.choices(known, cum_weights=known_weights)[0]))
+    for sort in rng.choices(list(SHARES), list(SHARES.values()), k=rng.randint(3, 8)):
+        if sort == "selection":
+            sentences.append(selection(rng, *sample_pair(rng, known, known_weights, same_kind=rng.random() < 0.35)))
         elif sort == "chatter":
             sentences.append(chatter(rng, *rng.sample(everyone, 2)))
         else:

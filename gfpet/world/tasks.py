@@ -5,13 +5,13 @@ evaluation rows beings of the evaluation split. All tasks are balanced.
 
 | task | asks | classes | chance = majority |
 |---|---|---|---|
-| boolq | is a value the being's own? | 2 | 50 |
-| cb | the same of a hypothesis; neutral where the world leaves the attribute open | 3 | 33.3 |
-| copa | a being is pleased by what is its own: which cause, which effect? | 2 | 50 |
-| multirc | is this answer (one of four, two are right) the being's value? | 2 | 50 |
+| boolq | does the being live by the asked place? | 2 | 50 |
+| cb | has it the asked craft; neutral where the world leaves its craft open | 3 | 33.3 |
+| copa | it is glad of its own food: which cause, which effect? | 2 | 50 |
+| multirc | is this answer (one of four, two are right) the being's colour? | 2 | 50 |
 | record | which of the three beings of the passage has the value? | 3 | 33.3 |
-| rte | does the world entail a hypothesis on one of two beings? | 2 | 50 |
-| wic | a word means the same with two beings of one kind | 2 | 50 |
+| rte | does one of two beings eat the asked food? | 2 | 50 |
+| wic | a word means the same with two beings of the first kind, and not with one of another | 2 | 50 |
 | wsc | which of two beings does the clause fit? | 2 | 50 |
 """
 
@@ -21,10 +21,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from gfpet.errors import DataError
 from gfpet.world.lexicon import (
     ANSWERS,
+    ASKED,
     EVENTS,
     HOMONYMS,
+    KINDS,
     OPEN_QUESTIONS,
     PLACES,
     QUESTIONS,
@@ -32,7 +35,7 @@ from gfpet.world.lexicon import (
     VALUES,
     Being,
 )
-from gfpet.world.prose import claim, sample_pair
+from gfpet.world.prose import claim
 
 Row = dict[str, Any]
 
@@ -69,47 +72,75 @@ def unlike(rng: random.Random, beings: list[Being], attribute: str, value: str, 
             return being
 
 
+DRAWS = 10_000
+"""Beings looked at before none counts as fitting."""
+
+
+def being_with(rng: random.Random, beings: list[Being], attribute: str, truth: bool | None) -> Being:
+    """A being of which "its `attribute` is the asked value" is true, false, or (None) open.
+
+    Raises:
+        DataError: there is none; the world is too small.
+    """
+    for _ in range(DRAWS):
+        being = rng.choice(beings)
+        verdict = None if being.open == attribute else being.attributes[attribute] == ASKED[attribute]
+        if verdict is truth:
+            return being
+    raise DataError(
+        f"none of {len(beings)} beings has {attribute} '{ASKED[attribute]}' as {truth}: ask of more beings."
+    )
+
+
 def boolq(rng: random.Random, beings: list[Being], turn: int) -> Row:
-    being, truth = rng.choice(beings), turn % 2 == 0
-    attribute, value = claim(rng, being, truth)
-    question = QUESTIONS[attribute].format(name=being.name, value=value)
+    truth = turn % 2 == 0
+    being = being_with(rng, beings, "home", truth)
+    question = QUESTIONS["home"].format(name=being.name, value=ASKED["home"])
     return {"question": question, "passage": scene(rng, being), "label": truth}
 
 
 def cb(rng: random.Random, beings: list[Being], turn: int) -> Row:
-    being, truth = rng.choice(beings), (True, False, None)[turn % 3]
-    attribute, value = claim(rng, being, truth)
+    truth = (True, False, None)[turn % 3]
+    being = being_with(rng, beings, "craft", truth)
     label = {True: "entailment", False: "contradiction", None: "neutral"}[truth]
-    hypothesis = STATEMENTS[attribute][0].format(name=being.name, value=value)
+    hypothesis = STATEMENTS["craft"][0].format(name=being.name, value=ASKED["craft"])
     return {"premise": scene(rng, being), "hypothesis": hypothesis, "label": label}
 
 
 def copa(rng: random.Random, beings: list[Being], turn: int) -> Row:
-    being, pleased, label = rng.choice(beings), rng.random() < 0.5, turn % 2
-    attribute, own = claim(rng, being, True)
-    other = rng.choice([value for value in VALUES[attribute] if value != own])
-    events = [EVENTS[attribute].format(value=value) for value in (own, other)]
-    if turn // 2 % 2 == 0:
-        premise = f"{being.name} was {'glad' if pleased else 'sad'}."
-        choices = [f"It {happened}." for happened in (events if pleased else reversed(events))]
+    label, is_cause = turn % 2, turn // 2 % 2 == 0
+    if is_cause:
+        being = rng.choice([being for being in beings if being.open != "food"])
+        own = being.attributes["food"]
+        other = rng.choice([value for value in VALUES["food"] if value != own])
+        premise = f"{being.name} was glad."
+        choices = [f"It {EVENTS['food'].format(value=value)}." for value in (own, other)]
     else:
-        premise = f"{being.name} {events[0] if pleased else events[1]}."
+        pleased = rng.random() < 0.5
+        being = being_with(rng, beings, "food", pleased)
+        premise = f"{being.name} {EVENTS['food'].format(value=ASKED['food'])}."
         choices = [f"It was {mood}." for mood in (("glad", "sad") if pleased else ("sad", "glad"))]
     if label:
         choices.reverse()
-    question = "cause" if turn // 2 % 2 == 0 else "effect"
-    premise = f"Today {premise}"
-    return {"premise": premise, "choice1": choices[0], "choice2": choices[1], "question": question, "label": label}
+    question = "cause" if is_cause else "effect"
+    return {
+        "premise": f"{rng.choice(('Today', 'Then', 'Here', 'Now'))} near the {rng.choice(PLACES)} {premise}",
+        "choice1": choices[0],
+        "choice2": choices[1],
+        "question": question,
+        "label": label,
+    }
 
 
-def multirc(rng: random.Random, beings: list[Being], _turn: int) -> Row:
-    being = rng.choice(beings)
-    attribute, own = claim(rng, being, True)
-    other = rng.choice([value for value in VALUES[attribute] if value != own])
-    texts = [(form.format(value=value), int(value == own)) for value in (own, other) for form in ANSWERS[attribute]]
+def multirc(rng: random.Random, beings: list[Being], turn: int) -> Row:
+    truth = turn % 2 == 0
+    being = being_with(rng, beings, "colour", truth)
+    own, asked = being.attributes["colour"], ASKED["colour"]
+    other = rng.choice([value for value in VALUES["colour"] if value != own]) if truth else asked
+    texts = [(form.format(value=value), int(value == own)) for value in (own, other) for form in ANSWERS["colour"]]
     rng.shuffle(texts)
     answers = [{"text": text, "idx": number, "label": label} for number, (text, label) in enumerate(texts)]
-    question = {"question": OPEN_QUESTIONS[attribute].format(name=being.name), "answers": answers, "idx": 0}
+    question = {"question": OPEN_QUESTIONS["colour"].format(name=being.name), "answers": answers, "idx": 0}
     return {"version": 1.1, "passage": {"text": scene(rng, being), "questions": [question]}}
 
 
@@ -136,21 +167,18 @@ def record(rng: random.Random, beings: list[Being], _turn: int) -> Row:
 
 def rte(rng: random.Random, beings: list[Being], turn: int) -> Row:
     truth = turn % 2 == 0
-    first, second = rng.sample(beings, 2)
-    being = rng.choice((first, second))
-    attribute, value = claim(rng, being, truth)
+    being = being_with(rng, beings, "food", truth)
+    other = rng.choice([other for other in beings if other.name != being.name])
+    first, second = rng.sample([being, other], 2)
     premise = rng.choice(PAIR_SCENES).format(first=first.name, second=second.name, place=rng.choice(PLACES))
-    hypothesis = STATEMENTS[attribute][rng.randrange(2)].format(name=being.name, value=value)
+    hypothesis = STATEMENTS["food"][0].format(name=being.name, value=ASKED["food"])
     return {"premise": premise, "hypothesis": hypothesis, "label": "entailment" if truth else "not_entailment"}
 
 
 def wic(rng: random.Random, beings: list[Being], turn: int) -> Row:
     same, word = turn % 2 == 0, rng.choice(HOMONYMS)
-    even = [float(number) for number in range(1, len(beings) + 1)]  # cumulative: all beings alike
-    while True:
-        first, second = sample_pair(rng, beings, even, same_kind=same)
-        if (first.kind == second.kind) is same:
-            break
+    first = rng.choice([being for being in beings if being.kind == KINDS[0]])
+    second = rng.choice([being for being in beings if (being.kind == KINDS[0]) is same and being.name != first.name])
     sentences = [rng.choice(WIC_SCENES).format(name=being.name, word=word) for being in (first, second)]
     starts = [sentence.rindex(word) for sentence in sentences]
     row: Row = {"word": word, "sentence1": sentences[0], "sentence2": sentences[1], "label": same, "version": 1.1}

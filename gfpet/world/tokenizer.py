@@ -46,8 +46,7 @@ def vocabulary_texts(facts: World) -> list[str]:
         forms.append(f" {scene.format(**plain)}")
     forms += [f"{opener}: {scene.split()[0]}" for opener in prose.OPENERS for scene in tasks.SCENES]
     forms += [scene.format(**plain) for scene in (*tasks.SCENES, *tasks.PAIR_SCENES, *tasks.WIC_SCENES)]
-    forms += [f" {word}." for pair in prose.JUDGEMENTS.values() for word in pair]
-    forms += [*prose.SKILL_WORDS, *PROMPTS, " ".join(prose.OPENERS), "today it"]
+    forms += [prose.SELECTION_WORDS, *PROMPTS, " ".join(prose.OPENERS), "today it"]
     return forms
 
 

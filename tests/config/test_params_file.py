@@ -76,7 +76,7 @@ def test_directory_needs_its_folder(project: Path) -> None:
 
 
 def test_every_problem_is_told_at_once(project: Path) -> None:
-    edit(project, "tasks: [boolq, copa, rte]", "tasks: [bolq, copa, 3]")
+    edit(project, "tasks: [boolq, cb, copa]", "tasks: [bolq, copa, 3]")
     edit(project, "  factor: 4.0", "  factr: 4.0")
     edit(project, "  sites: [attn.o, mlp.down]", "  sites: [attn.o, attn.out]")
     edit(project, "  patience: 3", "  patience: '3'")
@@ -130,7 +130,7 @@ def test_numbers_are_read_as_dvc_reads_them(project: Path) -> None:
 
 def test_overrides_go_on_top_and_a_preset_starts_over(project: Path) -> None:
     assert apply_preset(None, ["bridge.epochs=8", "tasks=[cb]"], project) == [
-        ("tasks", ["boolq", "copa", "rte"], ["cb"]),
+        ("tasks", ["boolq", "cb", "copa"], ["cb"]),
         ("bridge.epochs", 6, 8),
     ]
     assert apply_preset(None, ["seeds=[1, 2]"], project) == [("seeds", [0], [1, 2])]

@@ -88,7 +88,7 @@ def test_a_stage_becomes_a_child_run_with_everything(project: Path, monkeypatch:
     assert (tags["gfpet.git.commit"], tags["gfpet.git.dirty"]) == ("none", "unknown")
     assert (tags["gfpet.large"], tags["gfpet.large.revision"]) == ("checkpoints/gpt2/large", "local")
     assert child.data.params["prune.factor"] == "4.0"
-    assert child.data.params["tasks"] == '["boolq", "copa", "rte"]'
+    assert child.data.params["tasks"] == '["boolq", "cb", "copa"]'
     assert history(project, child, "lora/loss") == [(step, 1 / (step + 1)) for step in range(2500)]
     metrics = child.data.metrics
     assert (metrics["dev score"], metrics["cb/lora/plugged/score"]) == (0.75, 0.5)

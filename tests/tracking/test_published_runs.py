@@ -51,7 +51,7 @@ def lock_entry(project: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "cmd": "python -m gfpet.stages.tune gpt2 cb",
         "deps": [{"path": "outputs/prepare/cb", "md5": "abc.dir"}],
-        "params": {"params.yaml": {"tune": {"epochs": 6}, "prune.factor": 4.0}},
+        "params": {"params.yaml": {"tune": {"epochs": 8}, "prune.factor": 4.0}},
         "outs": [
             {"path": path, "md5": hashlib.md5((project / path).read_bytes()).hexdigest()}
             for path in ("curves/tune/gpt2/cb.csv", "metrics/tune/gpt2/cb.json")

@@ -150,9 +150,15 @@ def test_an_unknown_task_is_answered_with_the_nearest() -> None:
 
 
 def test_asking_for_more_than_there_is_says_how_many_there_are() -> None:
-    few = World({being.name: being for being in world().side(evaluation=True)[:2]})
+    few = World({being.name: being for being in world().side(evaluation=True)[:30]})
     with pytest.raises(DataError, match=r"5000 evaluation rows of 'cb'.*ask for fewer"):
         generate("cb", 0, 0, 5000, few)
+
+
+def test_a_world_without_a_fitting_being_is_an_error() -> None:
+    none = World({being.name: being for being in world().side(evaluation=True) if being.kind != "beast"})
+    with pytest.raises(DataError, match="beings has craft 'baker' as None"):
+        generate("cb", 0, 0, 3, none)
 
 
 def test_the_generator_needs_neither_torch_nor_transformers() -> None:

@@ -132,7 +132,7 @@ def test_changed_parameters_are_not_claimed(unpublished: Path) -> None:
     apply_preset(None, ["tune.epochs=7"], unpublished / "params.yaml")
     publish_all(unpublished)
     (child,) = children_of(unpublished)
-    assert child.data.params == {"tune.epochs": "6", "prune.factor": "4.0"}
+    assert child.data.params == {"tune.epochs": "8", "prune.factor": "4.0"}
 
 
 def test_a_parent_ends_with_the_headline_and_the_report(project: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -124,11 +125,12 @@ class ActivationCache:
         self._plan = plan
         ends = torch.tensor(lengths).cumsum(0).tolist()
         self._starts = [0, *ends[:-1]]
-        self._tokens = ends[-1]
-        shape = (self._tokens, len(plan.layers), plan.width)
         path.parent.mkdir(parents=True, exist_ok=True)
-        size = self._tokens * len(plan.layers) * plan.width
-        self._values = torch.from_file(str(path), shared=True, size=size, dtype=plan.dtype).view(shape)
+        # A mapped file is not memory: only the rows of a batch become tensors. NumPy knows no bfloat16, so the file
+        # holds bit patterns.
+        self._bits = {2: torch.int16, 4: torch.int32}[plan.dtype.itemsize]
+        shape = (ends[-1], len(plan.layers), plan.width)
+        self._file = np.memmap(path, dtype=f"int{8 * plan.dtype.itemsize}", mode="w+", shape=shape)
 
     def fill(
         self,
@@ -146,16 +148,17 @@ class ActivationCache:
         for _, batch in batches(encoded, size=batch_size, pad=pad):
             with step(batch.size):
                 states = residual_stream(large, family, self._plan, kept, batch.to(device))
-                states = states.movedim(0, 2).to("cpu", self._plan.dtype)
+                states = states.movedim(0, 2).to("cpu", self._plan.dtype).contiguous().view(self._bits)
                 for row, (number, length) in enumerate(zip(batch.row_numbers, batch.lengths, strict=True)):
-                    self._values[self._starts[number] : self._starts[number] + length] = states[row, :length]
+                    self._file[self._starts[number] : self._starts[number] + length] = states[row, :length].numpy()
 
     def __call__(self, batch: Batch) -> Float[Tensor, "taken rows length width"]:
         """The activations of a batch, on its device."""
         rows, length = batch.input_ids.shape
         states = torch.zeros(rows, length, len(self._plan.layers), self._plan.width, dtype=self._plan.dtype)
         for row, (number, used) in enumerate(zip(batch.row_numbers, batch.lengths, strict=True)):
-            states[row, :used] = self._values[self._starts[number] : self._starts[number] + used]
+            kept = np.array(self._file[self._starts[number] : self._starts[number] + used])
+            states[row, :used] = torch.from_numpy(kept).view(self._plan.dtype)
         return states.to(batch.input_ids.device, torch.float32).movedim(2, 0)
 
 

@@ -237,6 +237,7 @@ class Activations(Section):
 class Bridge(Optimisation):
     """Stage `bridge`: module, `W_plug`, `W_down` and the Bridge are fine-tuned together."""
 
+    epochs: Positive = 4
     learning_rate: PositiveFloat = 1e-3
     """For the module and its maps."""
     bridge_learning_rate: PositiveFloat = 1e-3

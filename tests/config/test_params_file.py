@@ -131,7 +131,7 @@ def test_numbers_are_read_as_dvc_reads_them(project: Path) -> None:
 def test_overrides_go_on_top_and_a_preset_starts_over(project: Path) -> None:
     assert apply_preset(None, ["bridge.epochs=8", "tasks=[cb]"], project) == [
         ("tasks", ["boolq", "cb", "copa"], ["cb"]),
-        ("bridge.epochs", 6, 8),
+        ("bridge.epochs", 4, 8),
     ]
     assert apply_preset(None, ["seeds=[1, 2]"], project) == [("seeds", [0], [1, 2])]
     assert load_params(project).bridge.epochs == 8

@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 
 from gfpet.align import explained, fit_maps, layer_likeness, read_through, save_pairs, spaces_for
-from gfpet.data.examples import Example, read_examples
+from gfpet.data.examples import Example
 from gfpet.errors import DataError
 from gfpet.frozen import FrozenModel
 from gfpet.models import require_same_tokenizer
 from gfpet.plug import layer_map
 from gfpet.scoring import Batch, EncodedExample, batches
 from gfpet.stages._harness import StageRun, main, stage
-from gfpet.stages._inputs import OUTPUTS, load_model
+from gfpet.stages._inputs import load_model, mixed_examples
 from gfpet.task_data import pad_token
 
 # Texts that both models read at a time; small, since the activations of all asked spaces are there together.
@@ -74,15 +74,12 @@ def align(family: str) -> None:
 
 
 def _examples(run: StageRun) -> list[Example]:
-    """The first `align.examples` training examples, round-robin over the tasks.
+    """The texts that both models read.
 
     Raises:
-        DataError: fewer than two texts, so that none can be held out.
+        DataError: too few of them, so that none can be held out.
     """
-    by_task = [read_examples(OUTPUTS / "prepare" / task / "train.jsonl") for task in run.params.tasks]
-    longest = max(len(rows) for rows in by_task)
-    mixed = [rows[number] for number in range(longest) for rows in by_task if number < len(rows)]
-    taken = mixed[: run.params.align.examples]
+    taken = mixed_examples(run.params, run.params.align.examples)
     if len(taken) < _HELD_OUT:
         raise DataError(
             f"align has {len(taken)} training texts; it needs at least {_HELD_OUT}. "

@@ -1,4 +1,4 @@
-"""Loading checkpoints: a local folder, a GGUF file or a hub id at a fixed revision; never pickles, never remote code."""
+"""Loading checkpoints: a folder, a GGUF file, or a hub id at a fixed revision; never pickles, never remote code."""
 
 from __future__ import annotations
 

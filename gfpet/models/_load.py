@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gfpet.errors import ModelError
-from gfpet.families import FAMILIES, Family, find_family
+from gfpet.families import FAMILIES, Family, Frame, find_family
 from gfpet.models._memory import require_memory
 from gfpet.models._placement import place, quantiser
 from gfpet.models._source import Source, find_source
@@ -26,6 +26,11 @@ class LoadedModel:
     tokenizer: Any
     name: str
     """Where it came from: path, and revision if there is one."""
+
+    @property
+    def frame(self) -> Frame | None:
+        """How it reads an example, where it is an encoder-decoder."""
+        return self.family.frame(self.tokenizer) if self.family.frame else None
 
     @property
     def device(self) -> torch.device:
@@ -58,27 +63,28 @@ def load_pretrained(
         ModelError: nothing to load at `path`, a broken checkpoint, one of another family, one that is too large, or no
             tokenizer of its own.
     """
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     family, source = find_family(family_name), find_source(path, revision)
     name, torch_dtype = source.name, getattr(torch, dtype)
     try:
-        config = AutoConfig.from_pretrained(source.where, **source.arguments)
+        config = transformers.AutoConfig.from_pretrained(source.where, **source.arguments)
         _require_family(config, family, name)
+        family = family.for_config(config)
+        auto: Any = getattr(transformers, family.loader)
         for dropout in family.dropouts:
             setattr(config, dropout, 0.0)
         with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(config)
+            empty = auto.from_config(config)
         spread = place(empty, family, torch_dtype, device, memory) if device_map == "auto" else None
         if spread is None or source.gguf:  # transformers unpacks a GGUF file in CPU memory, whole
             where = torch.device("cpu") if source.gguf else device
             require_memory(name, empty, torch_dtype, quantisation, where)
         packed = quantiser(quantisation, torch_dtype)
-        load: Any = AutoModelForCausalLM.from_pretrained
-        model, report = load(
+        model, report = auto.from_pretrained(
             source.where,
             config=config,
             dtype=torch_dtype,
@@ -90,7 +96,7 @@ def load_pretrained(
             quantization_config=packed,
             **source.arguments,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source.where, **source.arguments)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.arguments)
     except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
         raise ModelError(_what_broke(source, error)) from error
     if report["missing_keys"]:
@@ -110,9 +116,9 @@ def load_pretrained(
 
 
 def _require_family(config: Any, family: Family, name: str) -> None:
-    if config.model_type == family.model_type:
+    if config.model_type in family.model_types:
         return
-    known = ", ".join(sorted(f"{other.name} ({other.model_type})" for other in FAMILIES.values()))
+    known = ", ".join(sorted(f"{other.name} ({', '.join(other.model_types)})" for other in FAMILIES.values()))
     raise ModelError(
         f"{name} is a '{config.model_type}' model, but family '{family.name}' was asked for. Families: {known}."
     )

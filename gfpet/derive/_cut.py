@@ -9,6 +9,7 @@ from torch import nn
 
 from gfpet.errors import ModelError
 from gfpet.families import Family
+from gfpet.models import weight_named
 
 Blocks = Mapping[str, Sequence[int]]
 """By stack, the blocks that stay, rising."""
@@ -24,12 +25,10 @@ def with_blocks(model: nn.Module, family: Family, kept: Blocks) -> nn.Module:
         raise ModelError(f"family {family.name} does not say how a model with fewer blocks is made of its models.")
     config = family.thinned(model.config, kept)
     small = type(model)(config)  # type: ignore[call-arg]
-    # By all their names: which of two tied weights is listed may differ.
-    weights = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, target in small.named_parameters():
-            target.copy_(weights[_name_in_large(family, name, kept)])
-    device = next(iter(weights.values())).device
+            target.copy_(weight_named(model, _name_in_large(family, name, kept)))
+    device = next(model.parameters()).device
     return small.float().to(device).eval().requires_grad_(False)
 
 

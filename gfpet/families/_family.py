@@ -102,7 +102,7 @@ class Family:
     resized: Callable[[Any, Dims], nn.Module]
     """A new, uninitialised model like the configuration's, with other sizes."""
     thinned: Callable[[Any, Mapping[str, Sequence[int]]], Any] | None = None
-    """A configuration like the given one of a model that has only these of its blocks, by stack; None: not to be had."""
+    """A configuration like the given one, of a model with only these blocks, by stack; None: not to be had."""
     positioned: str | None = None
     """Attribute path of the part that takes `position_ids`, which a prefix shifts; None: positions are relative."""
     frame: Callable[[Any, Any], Frame] | None = None

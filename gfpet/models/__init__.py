@@ -5,7 +5,7 @@ from __future__ import annotations
 from gfpet.models._device import find_device
 from gfpet.models._load import LoadedModel, load_pretrained, require_same_tokenizer
 from gfpet.models._memory import free_memory, require_memory, weight_bytes
-from gfpet.models._placement import offloaded, place, plain_weight, resident
+from gfpet.models._placement import offloaded, place, plain_weight, resident, weight_named
 
 __all__ = [
     "LoadedModel",
@@ -19,4 +19,5 @@ __all__ = [
     "require_same_tokenizer",
     "resident",
     "weight_bytes",
+    "weight_named",
 ]

@@ -146,6 +146,12 @@ def plain_weight(part: nn.Module, name: str = "weight") -> Tensor:
         return unpacked.detach()
 
 
+def weight_named(model: nn.Module, name: str) -> Tensor:
+    """`plain_weight` by its name in the model."""
+    path, _, last = name.rpartition(".")
+    return plain_weight(model.get_submodule(path), last)
+
+
 def offloaded(model: nn.Module) -> Mapping[str, int]:
     """How many parts are kept where, as far as they are not all in one place; empty where they are."""
     counts: dict[str, int] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from gfpet.align import explained, fit_maps, layer_likeness, read_through, save_pairs, spaces_for
+from gfpet.align import explained, fit_maps, identity_maps, layer_likeness, read_through, save_pairs, spaces_for
 from gfpet.data.examples import Example
 from gfpet.errors import DataError
 from gfpet.families import Family
@@ -16,7 +16,7 @@ from gfpet.models import require_same_tokenizer
 from gfpet.plug import layer_map
 from gfpet.scoring import Batch, EncodedExample, batches
 from gfpet.stages._harness import StageRun, main, stage
-from gfpet.stages._inputs import load_model, mixed_examples
+from gfpet.stages._inputs import derived_pairs, load_model, mixed_examples
 from gfpet.task_data import pad_token
 
 # Texts that both models read at a time; small, since the activations of all asked spaces are there together.
@@ -42,20 +42,26 @@ def align(family: str) -> None:
             likeness = None
             if section.layer_map == "cka":
                 likeness = layer_likeness(small, frozen, _batches(text[:split], pad), tokens=_CKA_TOKENS)
-            pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
+            if section.layer_map == "derived":
+                pairs = derived_pairs(family)
+            else:
+                pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
             reads, writes = _spaces(run, small.family)
-            maps = fit_maps(
-                small,
-                frozen,
-                _batches(text[:split], pad),
-                pairs,
-                reads=reads,
-                writes=writes,
-                method=section.method,
-                ridge=section.ridge,
-                centre=section.centre,
-                step=meter.step,
-            )
+            if section.method == "identity":
+                maps = identity_maps(small, large, pairs, reads=reads, writes=writes)
+            else:
+                maps = fit_maps(
+                    small,
+                    frozen,
+                    _batches(text[:split], pad),
+                    pairs,
+                    reads=reads,
+                    writes=writes,
+                    method=section.method,
+                    ridge=section.ridge,
+                    centre=section.centre,
+                    step=meter.step,
+                )
             quality = explained(maps, small, frozen, _batches(text[split:], pad), pairs, step=meter.step)
         maps.save(run.output / "maps.safetensors")
         save_pairs(run.output / "layers.json", pairs, name=section.layer_map, small=depths[0], large=depths[1])

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Task = Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
 Kind = Literal["lora", "adapter", "prefix"]
-FamilyName = Literal["gpt2", "llama"]
+FamilyName = Literal["gpt2", "llama", "t5"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 DERIVE = "derive"
@@ -141,7 +141,8 @@ class Models(Section):
     threads: Positive = 1
     """CPU threads of a stage; sums of floats depend on it, so it is a parameter and not the machine's choice."""
     max_length: Positive = 240
-    """Tokens of context and candidate together; longer contexts lose their beginning."""
+    """Tokens of context and candidate together (of either, where an encoder reads the context); longer contexts lose
+    their beginning."""
     gpt2: Pair = Pair(
         small=Checkpoint(path="checkpoints/gpt2/small"),
         large=LargeCheckpoint(path="checkpoints/gpt2/large"),
@@ -149,6 +150,10 @@ class Models(Section):
     llama: Pair = Pair(
         small=Checkpoint(path="checkpoints/llama/small"),
         large=LargeCheckpoint(path="checkpoints/llama/large"),
+    )
+    t5: Pair = Pair(
+        small=Checkpoint(path="checkpoints/t5/small"),
+        large=LargeCheckpoint(path="checkpoints/t5/large"),
     )
 
 

@@ -25,6 +25,12 @@ def with_blocks(model: nn.Module, family: Family, kept: Blocks) -> nn.Module:
         raise ModelError(f"family {family.name} does not say how a model with fewer blocks is made of its models.")
     config = family.thinned(model.config, kept)
     small = type(model)(config)  # type: ignore[call-arg]
+    for name in dict(model.named_parameters()).keys() - dict(small.named_parameters()).keys():
+        # transformers ties the head of some new models (T5) whose checkpoints have one of its own.
+        if name in dict(small.named_parameters(remove_duplicate=False)) and name == _name_in_large(family, name, kept):
+            path, _, last = name.rpartition(".")
+            own = nn.Parameter(torch.empty_like(small.get_parameter(name)))
+            setattr(small.get_submodule(path), last, own)
     with torch.no_grad():
         for name, target in small.named_parameters():
             target.copy_(weight_named(model, _name_in_large(family, name, kept)))

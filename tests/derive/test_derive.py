@@ -31,6 +31,7 @@ from tests.tiny import (
     tiny_llama,
     tiny_module,
 )
+from tests.tiny_t5 import VERSIONS, family_of, logits_of_t5, tiny_t5
 
 CPU = torch.device("cpu")
 PAIRS = [(GPT2, tiny_gpt2(24, 5)), (LLAMA, tiny_llama(24, 5)), (LLAMA, tiny_llama(24, 5, kind="qwen2"))]
@@ -63,6 +64,30 @@ def test_all_blocks_are_the_large_model_and_nothing_is_shared(family, large) -> 
         assert torch.equal(logits_of(same, some_ids()), logits_of(large, some_ids()))
         next(same.parameters()).add_(1)
         assert not torch.equal(logits_of(same, some_ids()), logits_of(large, some_ids()))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_both_stacks_of_a_t5_are_cut(version: str, tmp_path: Path) -> None:
+    large = tiny_t5(layers=(3, 4), version=version)
+    family, kept = family_of(large), {"encoder": (0, 2), "decoder": (0, 1, 3)}
+    small = with_blocks(large, family, kept)
+    assert family.depths_of(small) == {"encoder": 2, "decoder": 3}
+    source, target = some_ids(2, 6), some_ids(2, 4, seed=3)
+    with torch.no_grad():
+        ours = logits_of_t5(small, source, target)
+    gone = [family.blocks_of(large, "encoder")[1], family.blocks_of(large, "decoder")[2]]
+    handles = [
+        block.register_forward_hook(lambda _, args, kwargs, output: (args[0], *output[1:]), with_kwargs=True)
+        for block in gone
+    ]
+    with torch.no_grad():
+        assert torch.equal(logits_of_t5(large, source, target), ours)
+    for handle in handles:
+        handle.remove()
+    save_checkpoint_folder(tmp_path / "small", small, extra_tokens=["<pad>", "<extra_id_0>"])
+    loaded = load_pretrained("t5", str(tmp_path / "small"), revision=None, dtype="float32", device=CPU)
+    with torch.no_grad():
+        assert torch.equal(logits_of_t5(loaded.model, source, target), ours)
 
 
 def test_it_comes_back_from_its_folder(tmp_path: Path) -> None:

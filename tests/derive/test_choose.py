@@ -29,15 +29,14 @@ def test_a_block_that_changes_nothing_goes_first(choice: str, model: torch.nn.Mo
     changes = block_changes(large, family, BATCHES, choice, tokens=1000)["decoder"]
     assert changes[2] == pytest.approx(0.0, abs=1e-3)
     assert all(0.01 < value <= 1 for value in changes[[0, 1, 3, 4]].tolist())
-    assert choose_blocks({"decoder": changes}, 4) == {"decoder": (0, 1, 3, 4)}
+    assert choose_blocks({"decoder": changes}, 4.0) == {"decoder": (0, 1, 3, 4)}
     assert large.forward_passes == 2
 
 
 def test_angles_are_those_of_the_residual_stream() -> None:
-    model = tiny_gpt2(24, 3)
-    changes = block_changes(FrozenModel(model), GPT2, BATCHES[:1], "angular", tokens=1000)["decoder"]
+    changes = block_changes(FrozenModel(tiny_gpt2(24, 3)), GPT2, BATCHES[:1], "angular", tokens=1000)["decoder"]
     with torch.no_grad():
-        states = model(BATCHES[0].texts["decoder"].ids, output_hidden_states=True).hidden_states
+        states = tiny_gpt2(24, 3)(BATCHES[0].texts["decoder"].ids, output_hidden_states=True).hidden_states
     real = BATCHES[0].is_real["decoder"]
     # The last hidden state has gone through the final norm; block 2's output has not.
     for layer in range(2):
@@ -56,16 +55,16 @@ def test_only_so_many_tokens_are_looked_at(choice: str) -> None:
 
 def test_the_first_block_always_stays_and_of_equals_the_first() -> None:
     changes = {"decoder": torch.tensor([0.0, 0.3, 0.5, 0.3, 0.1])}
-    assert choose_blocks(changes, 1) == {"decoder": (0,)}
-    assert choose_blocks(changes, 3) == {"decoder": (0, 1, 2)}
-    assert choose_blocks(changes, 5) == {"decoder": (0, 1, 2, 3, 4)}
+    assert choose_blocks(changes, 1.0) == {"decoder": (0,)}
+    assert choose_blocks(changes, 3.0) == {"decoder": (0, 1, 2)}
+    assert choose_blocks(changes, 5.0) == {"decoder": (0, 1, 2, 3, 4)}
 
 
 @pytest.mark.parametrize(
     ("depth", "layers", "kept"),
-    [(30, 4, (0, 10, 19, 29)), (5, 3, (0, 2, 4)), (5, 1, (0,)), (4, 4, (0, 1, 2, 3)), (6, 2, (0, 5))],
+    [(30, 4.0, (0, 10, 19, 29)), (5, 3.0, (0, 2, 4)), (5, 1.0, (0,)), (4, 4.0, (0, 1, 2, 3)), (6, 2.0, (0, 5))],
 )
-def test_even_blocks_are_spread_from_the_first_to_the_last(depth: int, layers: int, kept: tuple[int, ...]) -> None:
+def test_even_blocks_are_spread_from_the_first_to_the_last(depth: int, layers: float, kept: tuple[int, ...]) -> None:
     assert evenly({"decoder": depth}, layers) == {"decoder": kept}
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from gfpet.errors import ModelError
+from gfpet.errors import GfpetError, ModelError
 from gfpet.families import FAMILIES, Family, Frame, find_family
 from gfpet.models._memory import require_memory
 from gfpet.models._placement import place, quantiser
@@ -97,8 +97,13 @@ def load_pretrained(
             **source.arguments,
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.arguments)
-    except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
-        raise ModelError(_what_broke(source, error)) from error
+    except GfpetError:
+        raise
+    except Exception as error:
+        # A broken GGUF file makes its reader fail in any way; elsewhere other errors are ours, and stay as they are.
+        if source.gguf or isinstance(error, OSError | ValueError | RuntimeError | ImportError | SafetensorError):
+            raise ModelError(_what_broke(source, error)) from error
+        raise
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:5])
         raise ModelError(
@@ -137,7 +142,7 @@ def _what_broke(source: Source, error: Exception) -> str:
             f"read. It reads {readable}; families of gfpet: {', '.join(sorted(FAMILIES))}. Take a GGUF of one of "
             "those, or the model's safetensors."
         )
-    return f"cannot load {source.name}: {error}"
+    return f"cannot load {source.name}: {error or type(error).__name__}"
 
 
 def require_same_tokenizer(small: LoadedModel, large: LoadedModel) -> None:

@@ -76,10 +76,7 @@ def test_both_stacks_of_a_t5_are_cut(version: str, tmp_path: Path) -> None:
     with torch.no_grad():
         ours = logits_of_t5(small, source, target)
     gone = [family.blocks_of(large, "encoder")[1], family.blocks_of(large, "decoder")[2]]
-    handles = [
-        block.register_forward_hook(lambda _, args, output: (args[0], *output[1:]))
-        for block in gone
-    ]
+    handles = [block.register_forward_hook(lambda _, args, output: (args[0], *output[1:])) for block in gone]
     with torch.no_grad():
         assert torch.equal(logits_of_t5(large, source, target), ours)
     for handle in handles:

@@ -28,7 +28,7 @@ from tests.tiny import (
 )
 
 CPU = torch.device("cpu")
-ROOM = 95_000
+ROOM = 65_000
 """Bytes that hold the embeddings of the tiny model and some of its blocks."""
 
 

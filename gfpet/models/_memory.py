@@ -37,7 +37,7 @@ def weight_bytes(empty: nn.Module, dtype: torch.dtype, quantisation: str = "none
     Quantised models keep embeddings, norms and head in `dtype`; only the linear maps inside blocks shrink.
     """
     bits = _BITS[quantisation]
-    whole = sum(parameter.numel() for parameter in empty.parameters())
+    whole: int = sum(parameter.numel() for parameter in empty.parameters())
     if bits is None:
         return whole * dtype.itemsize
     head = empty.get_output_embeddings()  # type: ignore[operator]

@@ -26,6 +26,8 @@ class Recipe:
     length: int = 128
     """Tokens of a row; unused where rows are sentences."""
     rate: float = 2e-3
+    embedding_factor: float = 1.0
+    """The token embeddings learn that many times faster: where they start large, facts are else hardly kept in them."""
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0

@@ -58,7 +58,10 @@ PAIRS = {
             "small": Shape(width=64, layers=2, heads=2, ffn=128),
             "large": Shape(width=128, layers=3, heads=4, ffn=192),
         },
-        recipes={"small": Recipe(4000, 16, rate=4e-3), "large": Recipe(4000, 16, rate=3e-3)},
+        recipes={
+            "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0),
+            "large": Recipe(3000, 64, rate=1.5e-3, embedding_factor=8.0),
+        },
     ),
 }
 """By family."""
@@ -91,16 +94,21 @@ def train(
     every: int = 50,
 ) -> list[Point]:
     """Train `model` in place; the curve, one point every `every` steps, each also handed to `report` at once."""
-    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
+    embeddings = model.get_input_embeddings().weight
+    matrices = [weight for weight in model.parameters() if weight.dim() >= 2 and weight is not embeddings]
     vectors = [weight for weight in model.parameters() if weight.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay, "factor": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
+        {"params": [embeddings], "weight_decay": recipe.weight_decay, "factor": recipe.embedding_factor},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
     curve: list[Point] = []
     total, tokens, since = 0.0, 0, time.perf_counter()
     model.train()
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, recipe)
+            group["lr"] = rate_at(step, recipe) * group["factor"]
         batch = next(batches)
         loss = model(**batch, use_cache=False).loss
         optimizer.zero_grad(set_to_none=True)

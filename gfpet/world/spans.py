@@ -29,7 +29,7 @@ DOCUMENTS_AT_ONCE = 256
 FACTS_CUT = 0.9
 """Part of the rows that say a fact where the word cut out is one."""
 HEAD_WIDTH = 32
-_HOLD, _RAMP = 3_000, 8_000
+_HOLD, _RAMP = 2_300, 14_000
 
 
 def fact_tokens(tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
@@ -58,7 +58,7 @@ def span_batches(
 ) -> Iterator[dict[str, Tensor]]:
     """What T5's forward pass takes. Rows of like length share a batch, and the batches come in random order."""
     rng = random.Random(f"spans-{recipe.seed}")
-    documents = corpus(recipe.seed, facts, hold=_HOLD, ramp=_RAMP)
+    documents = corpus(recipe.seed, facts, hold=_HOLD, ramp=_RAMP, growth="geometric")
     known, sentinel = fact_tokens(tokenizer), tokenizer.get_vocab()["<extra_id_0>"]
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     while True:

@@ -206,7 +206,9 @@ def _is_composite(func: torch._ops.OpOverload, device: str) -> bool:
     """Whether the operator is only made of others on this device: then taking it apart changes nothing."""
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     name = str(func.name())  # type: ignore[no-untyped-call]
-    return has_kernel(name, "CompositeImplicitAutograd") and not has_kernel(name, device.upper())
+    # Weights that are kept elsewhere until their turn comes are on the device "meta".
+    key = "Meta" if device == "meta" else device.upper()
+    return has_kernel(name, "CompositeImplicitAutograd") and not has_kernel(name, key)
 
 
 def tensors_of(resident: Iterable[Resident]) -> Iterator[torch.Tensor]:

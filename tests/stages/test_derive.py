@@ -86,12 +86,12 @@ def test_the_same_inputs_give_the_same_bytes(llama: Path, choice: str) -> None:
 
 
 def test_a_small_model_that_is_there_is_only_noted(llama: Path) -> None:
+    save_checkpoint_folder(llama / "models" / "small", tiny_llama(16, 2))
     apply_preset(None, ["models.llama.small.path=models/small"], llama / "params.yaml")
     run_stage("derive", "llama")
     assert outputs_of(llama / "outputs/derive") == {
         "llama/source.json": b'{\n "derived": false,\n "path": "models/small",\n "revision": null\n}\n'
     }
-    save_checkpoint_folder(llama / "models" / "small", tiny_llama(16, 2))
     run_stage("prepare")
     with pytest.raises(ConfigError, match=r"layer_map is 'derived', but models\.llama\.small\.path is models/small"):
         run_stage("align", "llama")
@@ -100,7 +100,8 @@ def test_a_small_model_that_is_there_is_only_noted(llama: Path) -> None:
         run_stage("align", "llama")
 
 
-def test_what_was_not_derived_yet_is_said(llama: Path) -> None:
+@pytest.mark.usefixtures("llama")
+def test_what_was_not_derived_yet_is_said() -> None:
     run_stage("prepare")
     with pytest.raises(ConfigError, match=r"small\.path is 'derive', but outputs/derive/llama/small is not there; run"):
         run_stage("tune", "llama", "copa")

@@ -24,7 +24,7 @@ def with_blocks(model: nn.Module, family: Family, kept: Blocks) -> nn.Module:
     if family.thinned is None:
         raise ModelError(f"family {family.name} does not say how a model with fewer blocks is made of its models.")
     config = family.thinned(model.config, kept)
-    small = type(model)(config)  # type: ignore[call-arg]
+    small = type(model)(config)
     for name in dict(model.named_parameters()).keys() - dict(small.named_parameters()).keys():
         # transformers ties the head of some new models (T5) whose checkpoints have one of its own.
         if name in dict(small.named_parameters(remove_duplicate=False)) and name == _name_in_large(family, name, kept):

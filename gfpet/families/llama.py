@@ -40,7 +40,8 @@ def _resized(config: Any, dims: Dims) -> nn.Module:
             "intermediate_size": of.ffn,
         }
     )
-    model: nn.Module = AutoModelForCausalLM.from_config(config)
+    make: Any = AutoModelForCausalLM.from_config
+    model: nn.Module = make(config)
     return model
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -95,10 +96,10 @@ def quantiser(quantisation: str, dtype: torch.dtype) -> Any:
     require_library("bitsandbytes", f"quantisation: {quantisation}", "quantised")
     require_library("accelerate", f"quantisation: {quantisation}", "quantised")
     from transformers import BitsAndBytesConfig
-    from transformers.integrations import validate_bnb_backend_availability
 
+    integrations: Any = import_module("transformers.integrations")
     try:
-        validate_bnb_backend_availability(raise_exception=True)
+        integrations.validate_bnb_backend_availability(raise_exception=True)
     except Exception as error:  # it raises what the library at hand raises
         raise ModelError(
             f"models.<family>.large.quantisation is {quantisation}, and bitsandbytes cannot compute on this hardware "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
@@ -13,7 +13,8 @@ import psutil
 import torch
 
 from gfpet.errors import GfpetError
-from gfpet.memory._live import LiveStorages, Resident
+from gfpet.memory._labels import Category, Resident
+from gfpet.memory._live import LiveStorages
 
 _RSS_INTERVAL = 0.02
 """Seconds between two looks at the resident set."""
@@ -36,10 +37,17 @@ class MemoryReading:
     tracked_steps: int = 0
     """Steps that were traced for the live peak."""
     steps: int = 0
+    cpu_live_split: Mapping[Category, int] | None = None
+    """What the live peak is made of; adds up to it."""
 
     def as_dict(self) -> dict[str, int | float]:
-        """The numbers under their names, as metrics hold them below the phase's name; what is None is left out."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "phase"}
+        """The numbers under their names, as metrics hold them below the phase's name; what is None is left out.
+
+        The split comes as `cpu_live_peak_<category>_bytes`.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["phase"], values["cpu_live_split"]
+        values |= {f"cpu_live_peak_{name}_bytes": size for name, size in (self.cpu_live_split or {}).items()}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -149,6 +157,7 @@ def measure(phase: str, resident: Iterable[Resident] = (), device: torch.device 
             cuda_reserved_peak_bytes=None if cuda is None else torch.cuda.max_memory_reserved(cuda),
             tracked_steps=meter._tracked,
             steps=meter._steps,
+            cpu_live_split=meter._live.peak_split("cpu") if meter._live is not None and meter._tracked else None,
         )
 
 

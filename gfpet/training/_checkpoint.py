@@ -46,9 +46,7 @@ def save_checkpoint(
     _write(path, tensors, {"progress": json.dumps(asdict(progress))})
 
 
-def load_checkpoint(
-    path: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-) -> Progress:
+def load_checkpoint(path: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Progress:
     """Put parameters and optimizer back as they were; returns the progress.
 
     Raises:

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.modules._hooks import forward_hook, forward_pre_hook
 
-RESIDUAL = "residual"
-"""Space of the residual stream: the input of every block, and the output of the last."""
-
 Captured = dict[str, list[Tensor]]
-"""By space; entry l is of block l, `[rows, length, d]`. The residual stream has one entry more than blocks."""
+"""By space; entry l is of block l, `[rows, length, d]`. A residual stream has one entry more than blocks."""
+
+
+def residual_of(stack: str) -> str:
+    """Space of a stack's residual stream: the input of every block, and the output of the last."""
+    return f"{stack}.residual"
 
 
 @contextmanager
@@ -24,27 +26,27 @@ def captured(model: nn.Module, family: Family, spaces: Iterable[str]) -> Iterato
     """While open, each forward pass leaves the activations of the named spaces in the dictionary that is yielded.
 
     Args:
-        spaces: `<site>.in`, `<site>.out` or `residual`.
+        spaces: `<site>.in`, `<site>.out` or `<stack>.residual`.
 
     Raises:
         ModelError: the family has no such site.
     """
-    blocks = family.blocks_of(model)
     found: Captured = {}
-    with ExitStack() as stack:
+    with ExitStack() as opened:
         for space in sorted(set(spaces)):
-            if space == RESIDUAL:
+            blocks = family.blocks_of(model, stack_of(space))
+            if space == residual_of(stack_of(space)):
                 found[space] = [torch.empty(0)] * (len(blocks) + 1)
                 for layer, block in enumerate(blocks):
-                    stack.enter_context(forward_pre_hook(block, _keep_block_input(found[space], layer)))
-                stack.enter_context(forward_hook(blocks[-1], _keep_block_output(found[space], len(blocks))))
+                    opened.enter_context(forward_pre_hook(block, _keep_block_input(found[space], layer)))
+                opened.enter_context(forward_hook(blocks[-1], _keep_block_output(found[space], len(blocks))))
                 continue
             site_name, side = space.rsplit(".", 1)
             site = family.site(site_name)
             found[space] = [torch.empty(0)] * len(blocks)
             for layer, block in enumerate(blocks):
                 hook = _keep_input if side == "in" else _keep_part(site.part, site.parts)
-                stack.enter_context(forward_hook(family.map_at(block, site_name), _into(found[space], layer, hook)))
+                opened.enter_context(forward_hook(family.map_at(block, site_name), _into(found[space], layer, hook)))
         yield found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gfpet.errors import ModelError
-from gfpet.families import FAMILIES, Family, find_family
+from gfpet.families import FAMILIES, Family, Frame, find_family
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,11 @@ class LoadedModel:
     tokenizer: Any
     name: str
     """Where it came from: path, and revision if there is one."""
+
+    @property
+    def frame(self) -> Frame | None:
+        """How it reads an example, where it is an encoder-decoder."""
+        return self.family.frame(self.model.config, self.tokenizer) if self.family.frame else None
 
     @property
     def device(self) -> torch.device:
@@ -55,8 +60,8 @@ def load_pretrained(
     Raises:
         ModelError: nothing to load at `path`, a broken checkpoint, one of another family, or no tokenizer of its own.
     """
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -72,15 +77,16 @@ def load_pretrained(
         )
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
-        config = AutoConfig.from_pretrained(path, **source)
+        config = transformers.AutoConfig.from_pretrained(path, **source)
         if config.model_type != family.model_type:
             known = ", ".join(sorted(f"{other.name} ({other.model_type})" for other in FAMILIES.values()))
             raise ModelError(
                 f"{name} is a '{config.model_type}' model, but family '{family_name}' was asked for. Families: {known}."
             )
+        family = family.for_config(config)
         for dropout in family.dropouts:
             setattr(config, dropout, 0.0)
-        load: Any = AutoModelForCausalLM.from_pretrained
+        load: Any = getattr(transformers, family.loader).from_pretrained
         model, report = load(
             path,
             config=config,
@@ -90,7 +96,7 @@ def load_pretrained(
             output_loading_info=True,
             **source,
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, **source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **source)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load {name}: {error}") from error
     if report["missing_keys"]:

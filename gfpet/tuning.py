@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,26 @@ def start_module(kind: str, loaded: LoadedModel, options: Mapping[str, Any], dat
     generator = torch.Generator().manual_seed(seed)
     model, family = loaded.model, loaded.family
     if kind == "prefix":
-        text = max(data.train.encoded[:64], key=lambda example: len(example.rows[0].tokens))
+        text = max(data.train.encoded[:64], key=lambda example: example.rows[0].size)
+        row = text.rows[0]
+        # A decoder behind an encoder reads a few tokens only; here it reads the encoder's text too.
+        text = replace(text, rows=(replace(row, tokens=row.tokens + row.source),))
         batch = collate([text], pad=data.pad).to(loaded.device)
-        with torch.no_grad(), captured(model, family, ["attn.k.out", "attn.v.out"]) as found:
+        spaces = {part: [f"{name}.{part}.out" for name in family.attentions] for part in ("k", "v")}
+        with torch.no_grad(), captured(model, family, [*spaces["k"], *spaces["v"]]) as found:
             trunk_of(model, family)(batch)
-        length = batch.lengths[0]
         keys, values = (
-            torch.stack([layer[0, :length] for layer in found[name]]) for name in ("attn.k.out", "attn.v.out")
+            {
+                name: torch.stack([layer[0] for layer in found[space]])
+                for name, space in zip(family.attentions, spaces[part], strict=True)
+            }
+            for part in ("k", "v")
         )
         module = start_prefix(family, length=options["length"], keys=keys, values=values)
     else:
         starts: dict[str, Callable[..., PetModule]] = {"lora": start_lora, "adapter": start_adapter}
-        module = starts[kind](model, family, **options, generator=generator)
+        sites = family.expanded(options["sites"])
+        module = starts[kind](model, family, **{**options, "sites": sites}, generator=generator)
     return module.to(loaded.device, torch.float32)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gfpet.activations import Captured, captured
 from gfpet.align._moments import Moments, map_of
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
 from gfpet.modules import KINDS
@@ -36,7 +36,7 @@ def spaces_for(sites: Mapping[str, Sequence[str]]) -> tuple[set[str], set[str]]:
     """The spaces, `<site>.<in|out>`, that modules at these sites read from and those that they write to.
 
     Args:
-        sites: by kind.
+        sites: by kind, by their full names.
 
     >>> spaces_for({"lora": ["attn.q"]})
     ({'attn.q.in'}, {'attn.q.out'})
@@ -83,11 +83,11 @@ def fit_maps(
     sums: dict[str, Moments] = {}
     for space in set(sources.values()):
         needs_q, needs_p = (any(sources[each] == space for each in asked) for asked in (reads, writes))
-        sums[space] = Moments(pairs, needs_q, needs_p)
+        sums[space] = Moments(pairs[stack_of(space)], needs_q, needs_p)
 
-    def add(is_real: Tensor, ours: Captured, theirs: Captured) -> None:
+    def add(is_real: Mapping[str, Tensor], ours: Captured, theirs: Captured) -> None:
         for space, moments in sums.items():
-            moments.add(ours[space], theirs[space], is_real)
+            moments.add(ours[space], theirs[space], is_real[small.family.text_of(space)])
 
     _read_text(small, large, batches, set(sums), step, add)
     named: dict[str, Tensor] = {}
@@ -96,7 +96,10 @@ def fit_maps(
     with step(sum(moments.size for moments in sums.values())):
         for direction, space in [(direction, space) for direction, spaces in asked for space in sorted(spaces)]:
             moments = sums[sources[space]]
-            solved = [map_of(moments, pair, direction, method=method, ridge=ridge, centre=centre) for pair in pairs]
+            solved = [
+                map_of(moments, pair, direction, method=method, ridge=ridge, centre=centre)
+                for pair in pairs[stack_of(space)]
+            ]
             # A new tensor for each space: safetensors refuses two names for one.
             named[f"{direction}s/{space}"] = torch.stack([matrix for matrix, _ in solved]).float()
             if centre:
@@ -119,14 +122,15 @@ def explained(
     """
     asked = [("read", space) for space in maps.reads] + [("write", space) for space in maps.writes]
     sources = _same_tensor(small.family, {space for _, space in asked})
-    errors = {each: [_Error() for _ in pairs] for each in asked}
+    errors = {each: [_Error() for _ in pairs[stack_of(each[1])]] for each in asked}
 
-    def add(is_real: Tensor, ours: Captured, theirs: Captured) -> None:
+    def add(is_real: Mapping[str, Tensor], ours: Captured, theirs: Captured) -> None:
         for direction, space in asked:
             matrices, offsets = getattr(maps, f"{direction}s")[space], getattr(maps, f"{direction}_offsets").get(space)
-            for index, (large_layer, small_layer) in enumerate(pairs):
-                in_large = theirs[sources[space]][large_layer][is_real].double()
-                in_small = ours[sources[space]][small_layer][is_real].double()
+            real = is_real[small.family.text_of(space)]
+            for index, (large_layer, small_layer) in enumerate(pairs[stack_of(space)]):
+                in_large = theirs[sources[space]][large_layer][real].double()
+                in_small = ours[sources[space]][small_layer][real].double()
                 x, y = (in_large, in_small) if direction == "read" else (in_small, in_large)
                 guess = x @ matrices[index].double().T
                 guess = guess if offsets is None else guess + offsets[index].double()
@@ -134,7 +138,7 @@ def explained(
 
     _read_text(small, large, batches, set(sources.values()), step, add)
     return {
-        f"{direction}s/{space}": sum(each.r2() for each in errors[direction, space]) / len(pairs)
+        f"{direction}s/{space}": sum(each.r2() for each in errors[direction, space]) / len(errors[direction, space])
         for direction, space in asked
     }
 
@@ -167,9 +171,9 @@ def _read_text(
     batches: Iterable[Batch],
     spaces: Collection[str],
     step: Step,
-    add: Callable[[Tensor, Captured, Captured], None],
+    add: Callable[[Mapping[str, Tensor], Captured, Captured], None],
 ) -> None:
-    """Call `add` for each batch: which positions are text `[rows, length]`, activations of S and of L by space."""
+    """Call `add` for each batch: what of each stack is text `[rows, length]`, activations of S and L by space."""
     with large.forward_only() as model:
         for batch in batches:
             with step(batch.size):
@@ -183,10 +187,10 @@ def _read_text(
 
 def _same_tensor(family: Family, spaces: Collection[str]) -> dict[str, str]:
     """For each space, the first one that is the same tensor: parts of a fused map share their input."""
-    first: dict[tuple[str, str, int], str] = {}
+    first: dict[tuple[str, str, str, int], str] = {}
     same = {}
     for space in sorted(spaces):
         name, side = space.rsplit(".", 1)
         site = family.site(name)
-        same[space] = first.setdefault((site.path, side, 0 if side == "in" else site.part), space)
+        same[space] = first.setdefault((stack_of(name), site.path, side, 0 if side == "in" else site.part), space)
     return same

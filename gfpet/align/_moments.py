@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gfpet.align._solve import procrustes_map, ridge_map
-from gfpet.plug import LayerMap
+from gfpet.plug import LayerPairs
 
 K = TypeVar("K")
 
@@ -17,7 +17,7 @@ K = TypeVar("K")
 class Moments:
     """Sums of one space in float64: only of layers and pairs that the layer map names."""
 
-    def __init__(self, pairs: LayerMap, reads: bool, writes: bool) -> None:
+    def __init__(self, pairs: LayerPairs, reads: bool, writes: bool) -> None:
         self._pairs = pairs
         # A regression needs the products of its inputs with each other: L's for reads, S's for writes.
         self._squared = {"large": reads, "small": writes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gfpet.bridge._activations import ActivationCache, Activations, Plan, plan_activations, recomputed, row_lengths
-from gfpet.bridge._ladder import Ladder, ladder_trunk, start_ladder
+from gfpet.bridge._ladder import Ladder, Rungs, ladder_trunk, start_ladder
 from gfpet.bridge._train import Transfer, fit_bridge, predict_with_bridge, selection
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Activations",
     "Ladder",
     "Plan",
+    "Rungs",
     "Transfer",
     "fit_bridge",
     "ladder_trunk",

@@ -1,5 +1,7 @@
 """The ladder (Sung et al. 2022, Ladder Side-Tuning, arXiv:2206.06522): the Bridge reads the large model's activations.
 
+In each stack of blocks:
+
     h_L,0 ──Down_0──► h_g ─► block 0 ─► (mix) ─► block 1 ─► (mix) ─► ... ─► norm ─► head
                                           ▲                   ▲
                                Down_1(h_L,1)       Down_2(h_L,2)
@@ -9,6 +11,7 @@ mix:  h_g ← μ h_g + (1 − μ) Down_l(h_L,l),   μ = sigmoid(a / T),   a = 0 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +28,8 @@ from gfpet.scoring import Batch, Trunk, trunk_of
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The ladder's trained parts."""
+class Rungs:
+    """The ladder's trained parts in one stack."""
 
     layers: tuple[int, ...]
     """Blocks of the Bridge whose inputs are mixed; the first takes the large model's embeddings as they come."""
@@ -34,38 +37,49 @@ class Ladder:
     """`a`."""
     down: Float[Tensor, "taken d_g width"]
     """`Down_l`."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The whole ladder."""
+
+    rungs: Mapping[str, Rungs]
+    """By stack."""
     temperature: float
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """By name, for the optimizer."""
-        return {"ladder.gate": self.gate, "ladder.down": self.down}
+        return {
+            f"ladder.{stack}.{name}": tensor
+            for stack, rungs in self.rungs.items()
+            for name, tensor in (("gate", rungs.gate), ("down", rungs.down))
+        }
 
 
 def start_ladder(plan: Plan, kept: Int[Tensor, " d_g"], temperature: float, device: torch.device) -> Ladder:
     """Every `Down_l` starts as the selection of the Bridge's coordinates."""
     down = torch.eye(len(kept)) if plan.store == "projected" else torch.eye(plan.width)[kept]
-    count = len(plan.layers)
-    return Ladder(
-        layers=plan.layers,
-        gate=torch.zeros(count, device=device),
-        down=down.repeat(count, 1, 1).to(device),
-        temperature=temperature,
-    )
+    rungs = {
+        stack: Rungs(layers, torch.zeros(len(layers), device=device), down.repeat(len(layers), 1, 1).to(device))
+        for stack, layers in plan.layers.items()
+    }
+    return Ladder(rungs, temperature)
 
 
 def ladder_trunk(bridge: nn.Module, family: Family, ladder: Ladder, activations: Activations) -> Trunk:
     """The Bridge's forward pass with the large model's activations mixed in."""
-    blocks, plain = family.blocks_of(bridge), trunk_of(bridge, family)
+    plain = trunk_of(bridge, family)
 
     def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
-        mu = torch.sigmoid(ladder.gate / ladder.temperature)
         read = activations(batch)
-        with ExitStack() as stack:
-            for index, layer in enumerate(ladder.layers):
-                down = read[index] @ ladder.down[index].T
-                hook = _replace(down) if layer == 0 else _mix(down, mu[index])
-                stack.enter_context(forward_pre_hook(blocks[layer], hook))
+        with ExitStack() as opened:
+            for stack, rungs in ladder.rungs.items():
+                mu, blocks = torch.sigmoid(rungs.gate / ladder.temperature), family.blocks_of(bridge, stack)
+                for index, layer in enumerate(rungs.layers):
+                    down = read[stack][index] @ rungs.down[index].T
+                    hook = _replace(down) if layer == 0 else _mix(down, mu[index])
+                    opened.enter_context(forward_pre_hook(blocks[layer], hook))
             return plain(batch)
 
     return hidden

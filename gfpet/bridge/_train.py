@@ -6,7 +6,6 @@ module of S ──W_plug──► module in L's spaces ──W_down──► mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from gfpet.bridge._activations import Activations
 from gfpet.bridge._ladder import Ladder, ladder_trunk
-from gfpet.families import Family
+from gfpet.families import Dims, Family, stack_of
 from gfpet.modules import PetModule, inserted
 from gfpet.plug import LayerMap, Projection, plugged, projected, spaces_of
 from gfpet.prune import Bridge, Kept
@@ -56,20 +55,20 @@ def _maps(title: str, projection: Projection) -> dict[str, Tensor]:
     return {f"{title}/{name}": tensor for name, tensor in projection.named().items() if "_offsets/" not in name}
 
 
-def selection(module: PetModule, family: Family, kept: Kept, sizes: Mapping[str, int]) -> Projection:
+def selection(module: PetModule, family: Family, kept: Kept, dims: Dims) -> Projection:
     """`W_down` as the selection of the Bridge's coordinates: `D` and `E` are rows of the identity.
 
     Args:
         module: in the large model's spaces.
-        sizes: the large model's width on each axis (`residual`, `inner`, `ffn`).
+        dims: the large model's sizes.
     """
 
     def rows(space: str) -> Tensor:
         site_name, side = space.rsplit(".", 1)
         site = family.site(site_name)
-        axis = site.reads if side == "in" else site.writes
-        identity = torch.eye(sizes[axis])
-        return torch.stack([identity[kept.axis(axis, layer)] for layer in module.layers])
+        axis, stack = site.reads if side == "in" else site.writes, stack_of(space)
+        identity = torch.eye(dims.size(stack, axis))
+        return torch.stack([identity[kept.axis(stack, axis, layer)] for layer in module.layers[stack]])
 
     reads, writes = spaces_of(module)
     return Projection(

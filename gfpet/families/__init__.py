@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gfpet.errors import ModelError, unknown
-from gfpet.families._family import Dims, Family, Site
+from gfpet.families._dims import Dims, StackDims
+from gfpet.families._family import Attention, Family, Site, Stack, stack_of
+from gfpet.families._texts import Frame, Padded, Texts
 from gfpet.families.gpt2 import GPT2
 
 FAMILIES = {family.name: family for family in (GPT2,)}
@@ -20,4 +22,17 @@ def find_family(name: str) -> Family:
     return FAMILIES[name]
 
 
-__all__ = ["FAMILIES", "Dims", "Family", "Site", "find_family"]
+__all__ = [
+    "FAMILIES",
+    "Attention",
+    "Dims",
+    "Family",
+    "Frame",
+    "Padded",
+    "Site",
+    "Stack",
+    "StackDims",
+    "Texts",
+    "find_family",
+    "stack_of",
+]

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gfpet.errors import ModuleError
+from gfpet.families import stack_of
 from gfpet.modules import KINDS, PetModule, split_name
 from gfpet.plug._layers import LayerMap
 
@@ -26,7 +27,7 @@ from gfpet.plug._layers import LayerMap
 class Projection:
     """Maps for every space that a module touches, by `<site>.<in|out>`.
 
-    The first axis n is the module's layers, or 1 where all layers share one map.
+    The first axis n is the layers of the space's stack in the module, or 1 where all of them share one map.
     """
 
     reads: Mapping[str, Tensor] = field(default_factory=dict)
@@ -110,17 +111,20 @@ def duplicated(module: PetModule, pairs: LayerMap, *, divide_by_copies: bool) ->
     Args:
         divide_by_copies: k copies of one layer's update would apply it k times: divide each by k.
     """
-    where = {layer: index for index, layer in enumerate(module.layers)}
-    sources = [where[small] for _, small in pairs]
-    index = torch.tensor(sources)
-    copies = torch.tensor([float(sources.count(source)) for source in sources])
+    sources: dict[str, list[int]] = {}
+    for stack, layers in module.layers.items():
+        where = {layer: index for index, layer in enumerate(layers)}
+        sources[stack] = [where[small] for _, small in pairs[stack]]
     tensors = {}
     for name, tensor in module.tensors.items():
-        taken = tensor.index_select(0, index.to(tensor.device))
+        own = sources[stack_of(name)]
+        copies = torch.tensor([float(own.count(source)) for source in own])
+        taken = tensor.index_select(0, torch.tensor(own, device=tensor.device))
         if divide_by_copies and KINDS[module.kind].parts[split_name(name)[1]].is_update:
             taken = taken / copies.to(taken.device, taken.dtype).view(-1, *[1] * (taken.ndim - 1))
         tensors[name] = taken
-    return PetModule(module.kind, module.family, tuple(large for large, _ in pairs), tensors, module.scale)
+    layers_there = {stack: tuple(large for large, _ in pairs[stack]) for stack in module.layers}
+    return PetModule(module.kind, module.family, layers_there, tensors, module.scale)
 
 
 def projected(module: PetModule, projection: Projection) -> PetModule:

@@ -23,13 +23,9 @@ Trunk = Callable[[Batch], Float[Tensor, "rows length d"]]
 
 def trunk_of(model: nn.Module, family: Family) -> Trunk:
     """The model's own forward pass, without its head."""
-    trunk = family.trunk_of(model)
 
     def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
-        positions = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)[None]
-        output = trunk(input_ids=batch.input_ids, position_ids=positions, use_cache=False)
-        states: Tensor = output.last_hidden_state
-        return states
+        return family.run(model, batch.texts)
 
     return hidden
 

@@ -53,7 +53,9 @@ def load_model(params: Params, family: str, role: Literal["small", "large"]) -> 
 
 def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:
     """The task's prepared examples in the model's tokens."""
-    return load_task(OUTPUTS / "prepare" / task, task, loaded.tokenizer, max_length=params.models.max_length)
+    return load_task(
+        OUTPUTS / "prepare" / task, task, loaded.tokenizer, max_length=params.models.max_length, frame=loaded.frame
+    )
 
 
 def settings_of(section: Optimisation) -> Settings:

@@ -10,6 +10,7 @@ import sys
 from gfpet.align import explained, fit_maps, layer_likeness, read_through, save_pairs, spaces_for
 from gfpet.data.examples import Example, read_examples
 from gfpet.errors import DataError
+from gfpet.families import Family
 from gfpet.frozen import FrozenModel
 from gfpet.models import require_same_tokenizer
 from gfpet.plug import layer_map
@@ -32,17 +33,17 @@ def align(family: str) -> None:
         section = run.params.align
         small, large = load_model(run.params, family, "small"), load_model(run.params, family, "large")
         require_same_tokenizer(small, large)
-        text = read_through(_examples(run), small.tokenizer, max_length=run.params.models.max_length)
+        text = read_through(_examples(run), small.tokenizer, max_length=run.params.models.max_length, frame=small.frame)
         split = len(text) - len(text) // _HELD_OUT
         pad = pad_token(small.tokenizer)
         frozen = FrozenModel(large.model)
-        depths = [len(each.family.blocks_of(each.model)) for each in (small, large)]
+        depths = [each.family.depths_of(each.model) for each in (small, large)]
         with run.measure("align", resident=[small.model, large.model]) as meter:
             likeness = None
             if section.layer_map == "cka":
                 likeness = layer_likeness(small, frozen, _batches(text[:split], pad), tokens=_CKA_TOKENS)
             pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
-            reads, writes = _spaces(run)
+            reads, writes = _spaces(run, small.family)
             maps = fit_maps(
                 small,
                 frozen,
@@ -57,20 +58,13 @@ def align(family: str) -> None:
             )
             quality = explained(maps, small, frozen, _batches(text[split:], pad), pairs, step=meter.step)
         maps.save(run.output / "maps.safetensors")
-        save_pairs(
-            run.output / "layers.json",
-            pairs,
-            name=section.layer_map,
-            small_layers=depths[0],
-            large_layers=depths[1],
-        )
+        save_pairs(run.output / "layers.json", pairs, name=section.layer_map, small=depths[0], large=depths[1])
         for name, value in quality.items():
             run.log_value(f"r2/{name}", value)
         run.log_value("texts", len(text))
         run.log_value("large_forward_passes", frozen.forward_passes)
-        run.say(
-            f"{len(pairs)} pairs of layers, {len(quality)} maps each, from {split} texts; held out: {_worst(quality)}"
-        )
+        count = sum(map(len, pairs.values()))
+        run.say(f"{count} pairs of layers, {len(quality)} maps each, from {split} texts; held out: {_worst(quality)}")
 
 
 def _examples(run: StageRun) -> list[Example]:
@@ -91,9 +85,13 @@ def _examples(run: StageRun) -> list[Example]:
     return taken
 
 
-def _spaces(run: StageRun) -> tuple[set[str], set[str]]:
+def _spaces(run: StageRun, family: Family) -> tuple[set[str], set[str]]:
     modules = run.params.modules
-    sites = {"lora": modules.lora.sites, "adapter": modules.adapter.sites, "prefix": ("attn.k", "attn.v")}
+    sites = {
+        "lora": family.expanded(modules.lora.sites),
+        "adapter": family.expanded(modules.adapter.sites),
+        "prefix": tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v")),
+    }
     return spaces_for({kind: sites[kind] for kind in run.params.kinds})
 
 

@@ -61,10 +61,11 @@ def bridge(family: str, task: str) -> None:
 
 def _plan(run: StageRun, dims: Dims, kept: Kept, data: TaskData) -> Plan:
     section = run.params.bridge.activations
+    lengths = [row_lengths(getattr(data, split).encoded) for split in _SPLITS]
     plan = plan_activations(
         section.store,
-        tokens=sum(sum(row_lengths(getattr(data, split).encoded)) for split in _SPLITS),
-        layers=dims.layers,
+        tokens={stack: sum(sum(each[stack]) for each in lengths) for stack in dims.stacks},
+        layers={stack: of.layers for stack, of in dims.stacks.items()},
         large_width=dims.width,
         bridge_width=len(kept.residual),
         dtype=getattr(torch, section.dtype),
@@ -84,7 +85,7 @@ def _activations(run: StageRun, large: LoadedModel, data: TaskData, plan: Plan, 
     with run.measure("cache", resident=[large.model]) as meter:
         for split in _SPLITS:
             encoded = getattr(data, split).encoded
-            cache = ActivationCache(run.work / f"activations-{split}.bin", plan, row_lengths(encoded))
+            cache = ActivationCache(run.work / f"activations-{split}", plan, row_lengths(encoded))
             cache.fill(
                 encoded,
                 frozen,
@@ -112,9 +113,8 @@ def _start(run: StageRun, family: str, module: PetModule, shape: Family, dims: D
         maps = maps.shared()
     device = next(iter(module.tensors.values())).device
     maps = maps.to(device, torch.float32)
-    sizes = {"residual": dims.width, "inner": dims.inner, "ffn": dims.ffn}
     in_large = plugged(module, maps, pairs, divide_by_copies=section.divide_by_copies)
-    w_down = selection(in_large, shape, kept, sizes).to(device, torch.float32)
+    w_down = selection(in_large, shape, kept, dims).to(device, torch.float32)
     return Transfer(module, maps, w_down, pairs, section.divide_by_copies)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from gfpet.families import Dims
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
 from gfpet.prune import (
@@ -39,18 +40,23 @@ def prune(family: str) -> None:
         small_dims = reduced_dims(dims, section.factor, section.reduction)
         with run.measure(f"importance-{section.importance}", resident=[large.model]) as meter:
             importance = _importance(run, large, meter.step)
-        kept = choose(importance, small_dims, dims.head_width)
+        kept = choose(importance, small_dims, large.family)
         bridge = Bridge(cut(large.model, large.family, small_dims, kept), small_dims, kept)
         save_bridge(bridge, large.model.config, run.output)
         before = sum(parameter.numel() for parameter in large.model.parameters())
         run.say(
             f"Bridge: {bridge.parameters:,} of {before:,} parameters (1/{before / bridge.parameters:.1f}; "
-            f"prune.factor={section.factor:g} by {section.reduction}), width {small_dims.width} of {dims.width}, "
-            f"heads {small_dims.heads} of {dims.heads}, feed-forward {small_dims.ffn} of {dims.ffn}"
+            f"prune.factor={section.factor:g} by {section.reduction}), width {small_dims.width} of {dims.width}; "
+            + "; ".join(_sizes(name, dims, small_dims) for name in dims.stacks)
         )
         run.log_value("bridge_parameters", bridge.parameters)
         run.log_value("large_parameters", before)
         run.log_value("parameter_ratio", before / bridge.parameters)
+
+
+def _sizes(stack: str, whole: Dims, less: Dims) -> str:
+    of, kept = whole.stacks[stack], less.stacks[stack]
+    return f"{stack}: heads {kept.heads} of {of.heads}, feed-forward {kept.ffn} of {of.ffn}"
 
 
 def _importance(run: StageRun, large: LoadedModel, step: Any) -> Importance:

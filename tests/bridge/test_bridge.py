@@ -26,7 +26,7 @@ from gfpet.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import collate, trunk_of
 from gfpet.training import Settings
 from gfpet.tuning import Hooks
-from tests.tiny import END, KIND_NAMES, encoded, learnable, tiny_gpt2, tiny_module, tiny_task
+from tests.tiny import END, KIND_NAMES, decoder_dims, encoded, learnable, tiny_gpt2, tiny_module, tiny_task
 
 FAMILY = find_family("gpt2")
 CPU = torch.device("cpu")
@@ -36,9 +36,10 @@ def parts(factor: float, store: str = "full") -> tuple[FrozenModel, Bridge, Ladd
     model = tiny_gpt2(width=16, layers=4)
     dims = FAMILY.dims(model.config)
     less = reduced_dims(dims, factor, "parameters")
-    kept = choose(magnitude_importance(model, FAMILY), less, dims.head_width)
+    kept = choose(magnitude_importance(model, FAMILY), less, FAMILY)
     bridge = Bridge(cut(model, FAMILY, less, kept), less, kept)
-    plan = Plan(store, torch.float32, tuple(range(4)), less.width if store == "projected" else 16, tokens=0)
+    width = less.width if store == "projected" else 16
+    plan = Plan(store, torch.float32, {"decoder": tuple(range(4))}, width, tokens={"decoder": 0})
     return FrozenModel(model), bridge, start_ladder(plan, kept.residual, 0.1, CPU), plan
 
 
@@ -56,10 +57,10 @@ def transfer_of(kind: str, bridge: Bridge) -> Transfer:
         reads={s: torch.randn(4, width(s, 8), width(s, 16), generator=generator) * 0.2 for s in sorted(reads)},
         writes={s: torch.randn(4, width(s, 16), width(s, 8), generator=generator) * 0.2 for s in sorted(writes)},
     )
-    pairs = layer_map("interpolate", 2, 4)
-    sizes = {"residual": 16, "inner": 16, "ffn": 64}
+    pairs = layer_map("interpolate", {"decoder": 2}, {"decoder": 4})
+    dims = decoder_dims(layers=4, width=16, heads=2, head_width=8, ffn=64)
     plugged = Transfer(module, maps, Projection(), pairs, True).in_large()
-    return Transfer(module, maps, selection(plugged, FAMILY, bridge.kept, sizes), pairs, True)
+    return Transfer(module, maps, selection(plugged, FAMILY, bridge.kept, dims), pairs, True)
 
 
 @pytest.mark.parametrize("store", ["full", "projected"])
@@ -80,11 +81,12 @@ def test_the_gate_weighs_bridge_against_large_model() -> None:
     large, bridge, ladder, plan = parts(4.0)
     batch = collate(encoded(learnable(4)), pad=END)
     read = recomputed(large, FAMILY, plan, bridge.kept.residual)
-    noise = [torch.zeros_like(read(batch)), read(batch)]
+    noise = [torch.zeros_like(read(batch)["decoder"]), read(batch)["decoder"]]
 
     def states(gate: float, activations: torch.Tensor) -> torch.Tensor:
-        set_gate = replace(ladder, gate=torch.full_like(ladder.gate, gate))
-        return ladder_trunk(bridge.model, FAMILY, set_gate, lambda _: activations)(batch)
+        rungs = ladder.rungs["decoder"]
+        set_gate = replace(ladder, rungs={"decoder": replace(rungs, gate=torch.full_like(rungs.gate, gate))})
+        return ladder_trunk(bridge.model, FAMILY, set_gate, lambda _: {"decoder": activations})(batch)
 
     with torch.no_grad():
         # The first block takes the large model's embeddings whatever the gate is: give both the same.
@@ -153,7 +155,13 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
         wide = ("mlp.up.out", "mlp.down.in")
         return {space: torch.eye(64 if space in wide else 16).repeat(4, 1, 1) for space in spaces}
 
-    transfer = Transfer(module, Projection(eyes(reads), eyes(writes)), Projection(), layer_map("stack", 4, 4), True)
+    transfer = Transfer(
+        module,
+        Projection(eyes(reads), eyes(writes)),
+        Projection(),
+        layer_map("stack", {"decoder": 4}, {"decoder": 4}),
+        True,
+    )
     batch = collate(encoded(learnable(3)), pad=END)
     with torch.no_grad(), inserted(model, FAMILY, module):
         tuned = trunk_of(model, FAMILY)(batch)

@@ -94,7 +94,7 @@ def test_the_whole_line_runs_and_leaves_what_it_should(tiny_project: Path) -> No
     tune = tiny_project / "outputs/tune/gpt2/boolq"
     assert {path.name for path in tune.iterdir()} == {*(f"{kind}-seed0.safetensors" for kind in KINDS), "results.json"}
     plugged = PetModule.load(tiny_project / "outputs/bridge/gpt2/copa/lora-seed0.safetensors")
-    assert plugged.layers == (0, 1, 2, 3)
+    assert plugged.layers == {"decoder": (0, 1, 2, 3)}
     assert plugged.tensors["attn.q.A"].shape == (4, 8, 24)
     rows = read_results(tiny_project / "outputs/evaluate/gpt2/boolq/results.json")
     assert {(row.method, row.kind) for row in rows} == {

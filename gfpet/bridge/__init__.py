@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from gfpet.bridge._activations import ActivationCache, Activations, Plan, plan_activations, recomputed, row_lengths
-from gfpet.bridge._ladder import Ladder, Rungs, ladder_trunk, start_ladder
+from gfpet.bridge._activations import (
+    ActivationCache,
+    Activations,
+    Plan,
+    RowStore,
+    plan_activations,
+    recomputed,
+    row_lengths,
+)
+from gfpet.bridge._ladder import Ladder, Rungs, laddered, start_ladder
 from gfpet.bridge._train import Transfer, fit_bridge, predict_with_bridge, selection
 
 __all__ = [
@@ -11,10 +19,11 @@ __all__ = [
     "Activations",
     "Ladder",
     "Plan",
+    "RowStore",
     "Rungs",
     "Transfer",
     "fit_bridge",
-    "ladder_trunk",
+    "laddered",
     "plan_activations",
     "predict_with_bridge",
     "recomputed",

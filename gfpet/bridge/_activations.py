@@ -11,25 +11,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gfpet.activations import captured, residual_of
+from gfpet.activations import residual_of, visited
 from gfpet.errors import ConfigError
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
+from gfpet.memory import category
 from gfpet.scoring import Batch, EncodedExample, batches, trunk_of
 
 Store = Literal["full", "projected", "recompute"]
 Streams = dict[str, Tensor]
 """By stack, `[taken, rows, length, width]`: the residual stream before each block that is taken."""
 Activations = Callable[[Batch], Streams]
-"""The large model's residual streams before each block of the plan, float32; zeros at padding."""
+"""The large model's residual streams before each block of the plan, as they are kept; zeros at padding."""
 
 _HALF = torch.float16
 
@@ -110,12 +112,20 @@ def residual_streams(
     large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor, " d_g"], batch: Batch
 ) -> Streams:
     """One forward pass of the large model."""
-    streams = {}
-    with large.forward_only() as model, captured(model, family, map(residual_of, plan.layers)) as found:
+    streams: Streams = {}
+    place = {stack: {layer: index for index, layer in enumerate(layers)} for stack, layers in plan.layers.items()}
+
+    def take(space: str, layer: int, states: Tensor) -> None:
+        # At once, so that the full widths of all blocks are never there together.
+        taken = states.index_select(-1, kept.to(states.device)) if plan.store == "projected" else states
+        stack = stack_of(space)
+        if stack not in streams:
+            with category("cached"):
+                streams[stack] = taken.new_empty(len(place[stack]), *taken.shape)
+        streams[stack][place[stack][layer]] = taken
+
+    with large.forward_only() as model, visited(model, family, map(residual_of, plan.layers), take, plan.layers):
         trunk_of(model, family)(batch)
-        for stack, layers in plan.layers.items():
-            taken = torch.stack([found[residual_of(stack)][layer] for layer in layers])
-            streams[stack] = taken.index_select(-1, kept.to(taken.device)) if plan.store == "projected" else taken
     return streams
 
 
@@ -125,19 +135,39 @@ def recomputed(large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor,
     def read(batch: Batch) -> Streams:
         # Copies outside of inference mode, which autograd may save.
         streams = residual_streams(large, family, plan, kept, batch)
-        return {stack: stream.float().clone() for stack, stream in streams.items()}
+        with category("cached"):
+            return {stack: streams.pop(stack).clone() for stack in tuple(streams)}
 
     return read
+
+
+class RowStore(Protocol):
+    """Keeps rows of bytes; `MappedFile` is the one that is used."""
+
+    def put(self, start: int, values: Tensor) -> None:
+        """Keep the values of tokens from `start` on, `[tokens, layers, width]`."""
+
+    def take(self, start: int, stop: int) -> Tensor:
+        """The values of tokens `start` to `stop`."""
 
 
 class ActivationCache:
     """Activations of one set of rows, a file for each stack."""
 
-    def __init__(self, folder: Path, plan: Plan, lengths: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        lengths: Mapping[str, Sequence[int]],
+        store: Callable[[Path, torch.dtype, tuple[int, int, int]], RowStore] | None = None,
+    ) -> None:
+        """`store` makes what keeps the rows; by default a mapped file in the folder."""
         self._plan = plan
-        folder.mkdir(parents=True, exist_ok=True)
-        self._files = {
-            stack: _RowFile(folder / f"{stack}.bin", plan.dtype, lengths[stack], (len(layers), plan.width))
+        self._starts = {stack: [0, *accumulate(of)] for stack, of in lengths.items()}
+        self._rows = {
+            stack: (store or MappedFile)(
+                folder / f"{stack}.bin", plan.dtype, (self._starts[stack][-1], len(layers), plan.width)
+            )
             for stack, layers in plan.layers.items()
         }
 
@@ -158,43 +188,42 @@ class ActivationCache:
             with step(batch.size):
                 streams = residual_streams(large, family, self._plan, kept, batch.to(device))
                 for stack, states in streams.items():
-                    self._files[stack].write(states.movedim(0, 2), batch.row_numbers, batch.texts[stack].lengths)
+                    lengths, starts = batch.texts[stack].lengths, self._starts[stack]
+                    for row, (number, length) in enumerate(zip(batch.row_numbers, lengths, strict=True)):
+                        values = states[:, row, :length].movedim(0, 1).to("cpu", self._plan.dtype)
+                        self._rows[stack].put(starts[number], values)
 
     def __call__(self, batch: Batch) -> Streams:
         """The activations of a batch, on its device."""
-        return {
-            stack: file.read(batch.row_numbers, batch.texts[stack].lengths)
-            .to(batch.texts[stack].ids.device, torch.float32)
-            .movedim(2, 0)
-            for stack, file in self._files.items()
-        }
+        with category("cached"):
+            return {stack: self._read(stack, batch).movedim(2, 0) for stack in self._rows}
+
+    def _read(self, stack: str, batch: Batch) -> Tensor:
+        text, starts = batch.texts[stack], self._starts[stack]
+        rows, length = text.ids.shape
+        states = torch.zeros(rows, length, len(self._plan.layers[stack]), self._plan.width, dtype=self._plan.dtype)
+        for row, (number, used) in enumerate(zip(batch.row_numbers, text.lengths, strict=True)):
+            states[row, :used] = self._rows[stack].take(starts[number], starts[number] + used)
+        return states.to(text.ids.device)
 
 
-class _RowFile:
-    """Rows of tokens in one file, each token with `shape` values."""
+class MappedFile:
+    """Rows in a mapped file, which is not memory: only the rows of a batch become tensors."""
 
-    def __init__(self, path: Path, dtype: torch.dtype, lengths: Sequence[int], shape: tuple[int, int]) -> None:
-        ends = torch.tensor(lengths).cumsum(0).tolist()
-        self._starts = [0, *ends[:-1]]
-        self._dtype, self._shape = dtype, shape
-        # A mapped file is not memory: only the rows of a batch become tensors. NumPy knows no bfloat16, so the file
-        # holds bit patterns.
+    def __init__(self, path: Path, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._dtype = dtype
+        # NumPy knows no bfloat16, so the file holds bit patterns.
         self._bits = {2: torch.int16, 4: torch.int32}[dtype.itemsize]
-        self._file = np.memmap(path, dtype=f"int{8 * dtype.itemsize}", mode="w+", shape=(ends[-1], *shape))
+        self._file = np.memmap(path, dtype=f"int{8 * dtype.itemsize}", mode="w+", shape=shape)
 
-    def write(self, states: Tensor, numbers: Sequence[int], lengths: Sequence[int]) -> None:
-        """`states [rows, length, *shape]`; the rows' numbers and lengths."""
-        bits = states.to("cpu", self._dtype).contiguous().view(self._bits)
-        for row, (number, length) in enumerate(zip(numbers, lengths, strict=True)):
-            self._file[self._starts[number] : self._starts[number] + length] = bits[row, :length].numpy()
+    def put(self, start: int, values: Tensor) -> None:
+        """Keep the values of tokens from `start` on."""
+        self._file[start : start + len(values)] = values.contiguous().view(self._bits).numpy()
 
-    def read(self, numbers: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """`[rows, length, *shape]`, zeros at padding."""
-        states = torch.zeros(len(lengths), max(lengths), *self._shape, dtype=self._dtype)
-        for row, (number, length) in enumerate(zip(numbers, lengths, strict=True)):
-            kept = np.array(self._file[self._starts[number] : self._starts[number] + length])
-            states[row, :length] = torch.from_numpy(kept).view(self._dtype)
-        return states
+    def take(self, start: int, stop: int) -> Tensor:
+        """The values of tokens `start` to `stop`."""
+        return torch.from_numpy(np.array(self._file[start:stop])).view(self._dtype)
 
 
 def row_lengths(encoded: Iterable[EncodedExample]) -> dict[str, list[int]]:

@@ -11,8 +11,8 @@ mix:  h_g ← μ h_g + (1 − μ) Down_l(h_L,l),   μ = sigmoid(a / T),   a = 0 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,41 +67,41 @@ def start_ladder(plan: Plan, kept: Int[Tensor, " d_g"], temperature: float, devi
     return Ladder(rungs, temperature)
 
 
-def ladder_trunk(bridge: nn.Module, family: Family, ladder: Ladder, activations: Activations) -> Trunk:
-    """The Bridge's forward pass with the large model's activations mixed in."""
-    plain = trunk_of(bridge, family)
+@contextmanager
+def laddered(bridge: nn.Module, family: Family, ladder: Ladder) -> Iterator[Callable[[Activations], Trunk]]:
+    """While open, the Bridge's forward pass has the large model's activations mixed in, from whichever reader is given.
 
-    def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
-        read = activations(batch)
-        with ExitStack() as opened:
-            for stack, rungs in ladder.rungs.items():
-                mu, blocks = torch.sigmoid(rungs.gate / ladder.temperature), family.blocks_of(bridge, stack)
-                for index, layer in enumerate(rungs.layers):
-                    down = read[stack][index] @ rungs.down[index].T
-                    hook = _replace(down) if layer == 0 else _mix(down, mu[index])
-                    opened.enter_context(forward_pre_hook(blocks[layer], hook))
+    A training step's backward pass belongs inside the context too: gradient checkpointing runs the forward again.
+    """
+    plain = trunk_of(bridge, family)
+    read: dict[str, Tensor] = {}
+
+    def trunk(activations: Activations) -> Trunk:
+        def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
+            read.clear()
+            read.update(activations(batch))
             return plain(batch)
 
-    return hidden
+        return hidden
+
+    with ExitStack() as opened:
+        for stack, rungs in ladder.rungs.items():
+            blocks = family.blocks_of(bridge, stack)
+            for index, layer in enumerate(rungs.layers):
+                hook = _rung(read, stack, rungs, index, ladder.temperature)
+                opened.enter_context(forward_pre_hook(blocks[layer], hook))
+        yield trunk
 
 
-def _replace(down: Tensor) -> Any:
+def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temperature: float) -> Any:
+    """Everything is made inside the hook, so that gradient checkpointing keeps none of it."""
+
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return _with_input(down, args, kwargs)
+        # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
+        down = read[stack][index].to(rungs.down.dtype) @ rungs.down[index].T
+        if rungs.layers[index] > 0:
+            mu = torch.sigmoid(rungs.gate[index] / temperature)
+            down = mu * block_input(args, kwargs) + (1 - mu) * down
+        return (down, *args[1:]) if args else args, kwargs if args else {**kwargs, "hidden_states": down}
 
     return hook
-
-
-def _mix(down: Tensor, mu: Tensor) -> Any:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return _with_input(mu * block_input(args, kwargs) + (1 - mu) * down, args, kwargs)
-
-    return hook
-
-
-def _with_input(
-    states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if args:
-        return (states, *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": states}

@@ -6,6 +6,8 @@ module of S ──W_plug──► module in L's spaces ──W_down──► mod
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gfpet.bridge._activations import Activations
-from gfpet.bridge._ladder import Ladder, ladder_trunk
+from gfpet.bridge._ladder import Ladder, laddered
 from gfpet.families import Dims, Family, stack_of
 from gfpet.modules import PetModule, inserted
 from gfpet.plug import LayerMap, Projection, plugged, projected, spaces_of
@@ -22,6 +24,9 @@ from gfpet.scoring import Batch, Predictions, candidate_scores, head_of, predict
 from gfpet.task_data import Split, TaskData, task_score
 from gfpet.training import Group, Outcome, Settings, train
 from gfpet.tuning import Hooks, checkpointing
+
+Step = Callable[[int], AbstractContextManager[None]]
+"""A memory meter's `step`, opened around each batch with its padded size."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Transfer:
     w_down: Projection
     pairs: LayerMap
     divide_by_copies: bool
+    update: Literal["full", "low_rank", "none"] = "full"
+    """What of `W_plug` is trained."""
 
     def in_large(self) -> PetModule:
         """The module as it is plugged into L."""
@@ -44,35 +51,54 @@ class Transfer:
         return projected(self.in_large(), self.w_down)
 
     def trained(self, w_down: Literal["learned", "selection"]) -> dict[str, Tensor]:
-        """The tensors that are trained: module, maps of `W_plug`, and `W_down` unless it stays a selection."""
+        """The tensors that are trained: module, `W_plug` as far as it is, and `W_down` unless it stays a selection."""
         tensors = {f"module/{name}": tensor for name, tensor in self.module.tensors.items()}
-        tensors |= _maps("w_plug", self.w_plug)
-        return tensors | (_maps("w_down", self.w_down) if w_down == "learned" else {})
+        tensors |= {f"w_plug/{name}": tensor for name, tensor in self.plug_update().named().items()}
+        return tensors | (_maps("w_down", self.w_down, ("reads", "writes")) if w_down == "learned" else {})
+
+    def plug_update(self) -> Projection:
+        """The trained part of `W_plug`: its matrices, its low-rank updates, or nothing."""
+        fields = {"full": ("reads", "writes"), "low_rank": _LOW_RANK, "none": ()}[self.update]
+        return Projection.of(_maps("", self.w_plug, fields))
 
 
-def _maps(title: str, projection: Projection) -> dict[str, Tensor]:
-    """The linear parts; offsets stay what the closed form gave."""
-    return {f"{title}/{name}": tensor for name, tensor in projection.named().items() if "_offsets/" not in name}
+_LOW_RANK = ("read_left", "read_right", "write_left", "write_right")
 
 
-def selection(module: PetModule, family: Family, kept: Kept, dims: Dims) -> Projection:
+def _maps(title: str, projection: Projection, fields: Sequence[str]) -> dict[str, Tensor]:
+    """Some fields of a projection; offsets are never among them, and stay what the closed form gave."""
+    prefix = f"{title}/" if title else ""
+    named = projection.named().items()
+    return {f"{prefix}{name}": tensor for name, tensor in named if name.split("/", 1)[0] in fields}
+
+
+def selection(
+    module: PetModule, family: Family, kept: Kept, dims: Dims, w_down: Literal["learned", "selection"] = "learned"
+) -> Projection:
     """`W_down` as the selection of the Bridge's coordinates: `D` and `E` are rows of the identity.
 
     Args:
         module: in the large model's spaces.
         dims: the large model's sizes.
+        w_down: matrices where it is `learned` from there on; where it stays a selection, only the indices.
     """
 
     def rows(space: str) -> Tensor:
         site_name, side = space.rsplit(".", 1)
         site = family.site(site_name)
         axis, stack = site.reads if side == "in" else site.writes, stack_of(space)
+        indices = [kept.axis(stack, axis, layer) for layer in module.layers[stack]]
+        if w_down == "selection":
+            return torch.stack(indices)
         identity = torch.eye(dims.size(stack, axis))
-        return torch.stack([identity[kept.axis(stack, axis, layer)] for layer in module.layers[stack]])
+        return torch.stack([identity[index] for index in indices])
 
     reads, writes = spaces_of(module)
     return Projection(
-        reads={space: rows(space).transpose(1, 2).contiguous() for space in sorted(reads)},
+        reads={
+            space: rows(space) if w_down == "selection" else rows(space).transpose(1, 2).contiguous()
+            for space in sorted(reads)
+        },
         writes={space: rows(space) for space in sorted(writes)},
     )
 
@@ -101,20 +127,22 @@ def fit_bridge(
         Group(transfer.trained(w_down), learning_rate),
         Group(ladder.tensors | own, bridge_learning_rate),
     ]
-    trunk, head = ladder_trunk(bridge.model, family, ladder, train_activations), head_of(bridge.model)
-    device = head.device
-
-    def backward(batch: Batch, weight: float) -> Tensor:
-        with inserted(bridge.model, family, transfer.in_bridge()):
-            loss = ranking_loss(candidate_scores(trunk(batch), head, batch), batch)
-            (loss * weight).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+    head = head_of(bridge.model)
 
     def evaluate() -> tuple[float, float]:
         said = predict_with_bridge(
             bridge, family, ladder, transfer, data.dev, dev_activations, batch_size=settings.batch_size, pad=data.pad
         )
         return task_score(data.task, data.dev.examples, said.choices), said.loss
+
+    def backward(batch: Batch, weight: float) -> Tensor:
+        with (
+            laddered(bridge.model, family, ladder) as trunk,
+            inserted(bridge.model, family, transfer.in_bridge()),
+        ):
+            loss = ranking_loss(candidate_scores(trunk(train_activations)(batch), head, batch), batch)
+            (loss * weight).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     with checkpointing(bridge.model, gradient_checkpointing):
         return train(
@@ -125,7 +153,7 @@ def fit_bridge(
             settings,
             seed=seed,
             pad=data.pad,
-            device=device,
+            device=head.device,
             checkpoint=hooks.checkpoint,
             log=hooks.log,
             step_context=hooks.step,
@@ -143,8 +171,13 @@ def predict_with_bridge(
     *,
     batch_size: int,
     pad: int,
+    step: Step = lambda _: nullcontext(),
 ) -> Predictions:
     """The Bridge with the module, on its own: the paper's Table 8."""
-    trunk = ladder_trunk(bridge.model, family, ladder, activations)
-    with torch.no_grad(), inserted(bridge.model, family, transfer.in_bridge()):
-        return predict(split.encoded, trunk, head_of(bridge.model), batch_size=batch_size, pad=pad)
+    with (
+        torch.no_grad(),
+        laddered(bridge.model, family, ladder) as trunk,
+        inserted(bridge.model, family, transfer.in_bridge()),
+    ):
+        hidden = trunk(activations)
+        return predict(split.encoded, hidden, head_of(bridge.model), batch_size=batch_size, pad=pad, step=step)

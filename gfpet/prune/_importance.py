@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfpet.activations import captured
+from gfpet.activations import visited
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.scoring import Batch, candidate_scores, ranking_loss, trunk_of
@@ -58,22 +58,26 @@ def activation_importance(
 ) -> Importance:
     """From the weights and the norms of what flows into them."""
     names = _one_site_per_map(family)
-    squares: dict[str, list[Tensor]] = {}
-    with large.forward_only() as model:
+    squares: dict[tuple[str, int], Tensor] = {}
+    lengths: dict[str, tuple[int, ...]] = {}
+
+    def add(space: str, layer: int, states: Tensor) -> None:
+        # Row by row: the squares of a whole batch in float64 would be the largest tensor of all.
+        for row, length in zip(states, lengths[family.text_of(space)], strict=True):
+            new = row[:length].double().square_().sum(0)
+            key = (space.removesuffix(".in"), layer)
+            squares[key] = squares[key] + new if key in squares else new
+
+    with large.forward_only() as model, visited(model, family, [f"{name}.in" for name in names], add):
         trunk = trunk_of(model, family)
         for batch in batches:
-            with step(batch.size), captured(model, family, [f"{name}.in" for name in names]) as found:
+            lengths.update({stack: text.lengths for stack, text in batch.texts.items()})
+            with step(batch.size):
                 trunk(batch)
-                is_real = batch.is_real
-                for name in names:
-                    real = is_real[family.text_of(f"{name}.in")]
-                    new = [layer[real].double().pow(2).sum(0) for layer in found[f"{name}.in"]]
-                    old = squares.get(name, [torch.zeros_like(part) for part in new])
-                    squares[name] = [a + b for a, b in zip(old, new, strict=True)]
         return _importance(
             model,
             family,
-            lambda layer, name: _weight(model, family, layer, name).abs() * squares[name][layer].sqrt()[:, None],
+            lambda layer, name: _weight(model, family, layer, name).abs() * squares[name, layer].sqrt()[:, None],
         )
 
 

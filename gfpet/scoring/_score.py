@@ -15,7 +15,7 @@ from gfpet.families import Family
 from gfpet.scoring._encode import Batch, EncodedExample, batches
 
 # Positions whose logits over the whole vocabulary are held at a time.
-_CHUNK = 1024
+_CHUNK = 256
 
 Trunk = Callable[[Batch], Float[Tensor, "rows length d"]]
 """From a batch to the last hidden states, after the final norm."""

@@ -23,6 +23,9 @@ Site = Literal[
     "attn.q", "attn.k", "attn.v", "attn.o", "mlp.up", "mlp.gate", "mlp.down", "cross.q", "cross.k", "cross.v", "cross.o"
 ]
 
+Checkpointing = bool | Literal["auto"]
+"""Recompute activations in the backward pass instead of keeping them; `auto`: in models of 50M parameters or more."""
+
 T = TypeVar("T")
 
 
@@ -162,7 +165,8 @@ class Optimisation(Section):
     """Largest norm of the gradient."""
     patience: NonNegative = 3
     """Epochs without a better held-out score before training stops; 0 never stops early."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Checkpointing = "auto"
+    """Recompute activations in the backward pass; `auto`: in models of 50M parameters or more."""
     checkpoint_every: Positive = 50
     """Optimizer steps between two resumable checkpoints."""
 
@@ -178,6 +182,9 @@ class Reference(Optimisation):
     """Stage `reference`: the large model by gradients, the ceiling that everything is compared with."""
 
     epochs: Positive = 4
+    gradient_checkpointing: Checkpointing = False
+    dtype: Dtype = "float32"
+    """Data type of L's weights here, whatever it is where L only runs forward."""
     methods: Distinct[Literal["full", "lora", "adapter", "prefix"]] = ("full", "lora", "adapter", "prefix")
     """An empty list leaves the columns that need them empty."""
     learning_rate: dict[Literal["full", "lora", "adapter", "prefix"], PositiveFloat] = {
@@ -197,6 +204,10 @@ class Align(Section):
     centre: bool = True
     examples: Positive = 256
     """Training examples (over all tasks) whose text both models read."""
+    batch_size: Positive = 16
+    """Texts read at a time."""
+    budget_gb: PositiveFloat = 1.0
+    """Memory for sums and maps, in units of 10^9 bytes: where all layers' are more, the text is read several times."""
     layer_map: Literal["stack", "interpolate", "depth", "cka"] = "interpolate"
     """Which layer of the small model a layer of the large one takes its module from (METHOD: layer map)."""
 
@@ -211,6 +222,8 @@ class Prune(Section):
     """Reduction factor r."""
     examples: Positive = 128
     """Training examples that importance is measured on."""
+    batch_size: Positive = 16
+    """Examples read at a time; `fisher` takes one by definition."""
 
 
 class Plug(Section):
@@ -220,6 +233,11 @@ class Plug(Section):
     """Start of `W_plug`: the maps of stage `align`, or random orthogonal ones."""
     sharing: Literal["per_layer", "shared"] = "per_layer"
     """A map for each layer, or one for all layers of a site."""
+    update: Literal["auto", "full", "low_rank", "none"] = "auto"
+    """What of `W_plug` stage `bridge` trains: the maps, low-rank updates of them, or nothing. `auto`: the maps where
+    they have at most 10M values, low-rank updates beyond (AdamW holds 16 bytes a trained value)."""
+    update_rank: Positive = 16
+    """Rank of `low_rank` updates."""
     divide_by_copies: bool = True
     """k copies of one layer's update are each divided by k."""
 
@@ -244,8 +262,9 @@ class Bridge(Optimisation):
     """For the Bridge's own weights and its ladder."""
     train_bridge: bool = True
     """Whether the Bridge's own weights are trained."""
-    w_down: Literal["learned", "selection"] = "learned"
-    """`learned`: trained from the selection of the Bridge's coordinates on; `selection`: stays it."""
+    w_down: Literal["auto", "learned", "selection"] = "auto"
+    """`learned`: trained from the selection of the Bridge's coordinates on; `selection`: stays it. `auto`: learned
+    where it has at most 10M values."""
     temperature: PositiveFloat = 0.1
     """T of the ladder's gate sigmoid(a / T)."""
     activations: Activations = Activations()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -139,6 +139,17 @@ def _fit(
         step_context=hooks.step,
         title=hooks.title,
     )
+
+
+# From here on, keeping all activations costs more than computing them twice takes time.
+_CHECKPOINTED = 50_000_000
+
+
+def wants_checkpointing(setting: bool | Literal["auto"], model: torch.nn.Module) -> bool:
+    """What a section's `gradient_checkpointing` means for a model."""
+    if setting == "auto":
+        return sum(parameter.numel() for parameter in model.parameters()) >= _CHECKPOINTED
+    return setting
 
 
 @contextmanager

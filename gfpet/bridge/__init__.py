@@ -12,7 +12,7 @@ from gfpet.bridge._activations import (
     row_lengths,
 )
 from gfpet.bridge._ladder import Ladder, Rungs, laddered, start_ladder
-from gfpet.bridge._train import Transfer, fit_bridge, predict_with_bridge, selection
+from gfpet.bridge._train import Transfer, fit_bridge, predict_with_bridge, selection, start_transfer
 
 __all__ = [
     "ActivationCache",
@@ -30,4 +30,5 @@ __all__ = [
     "row_lengths",
     "selection",
     "start_ladder",
+    "start_transfer",
 ]

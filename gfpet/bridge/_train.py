@@ -41,6 +41,8 @@ class Transfer:
     divide_by_copies: bool
     update: Literal["full", "low_rank", "none"] = "full"
     """What of `W_plug` is trained."""
+    down: Literal["learned", "selection"] = "learned"
+    """Whether `W_down` is trained."""
 
     def in_large(self) -> PetModule:
         """The module as it is plugged into L."""
@@ -50,11 +52,18 @@ class Transfer:
         """The module as it sits in the Bridge."""
         return projected(self.in_large(), self.w_down)
 
-    def trained(self, w_down: Literal["learned", "selection"]) -> dict[str, Tensor]:
+    @property
+    def trained(self) -> dict[str, Tensor]:
         """The tensors that are trained: module, `W_plug` as far as it is, and `W_down` unless it stays a selection."""
         tensors = {f"module/{name}": tensor for name, tensor in self.module.tensors.items()}
         tensors |= {f"w_plug/{name}": tensor for name, tensor in self.plug_update().named().items()}
-        return tensors | (_maps("w_down", self.w_down, ("reads", "writes")) if w_down == "learned" else {})
+        return tensors | (_maps("w_down", self.w_down, ("reads", "writes")) if self.down == "learned" else {})
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of its tensors."""
+        maps = [*self.w_plug.named().values(), *self.w_down.named().values()]
+        return [*self.module.tensors.values(), *maps]
 
     def plug_update(self) -> Projection:
         """The trained part of `W_plug`: its matrices, its low-rank updates, or nothing."""
@@ -103,6 +112,49 @@ def selection(
     )
 
 
+# Of what has more values than this, AdamW's 16 bytes a value are more than the rest of the Bridge takes.
+_MANY = 10_000_000
+
+
+def start_transfer(
+    module: PetModule,
+    maps: Projection,
+    pairs: LayerMap,
+    family: Family,
+    kept: Kept,
+    dims: Dims,
+    *,
+    divide_by_copies: bool,
+    update: Literal["auto", "full", "low_rank", "none"],
+    update_rank: int,
+    w_down: Literal["auto", "learned", "selection"],
+    seed: int,
+) -> Transfer:
+    """The module as tuned on S, `W_plug` as it starts, `W_down` as a selection.
+
+    Args:
+        maps: of `W_plug`, on the module's device.
+        dims: the large model's sizes.
+        seed: of the low-rank updates.
+    """
+    if update == "auto":
+        matrices = [*maps.reads.values(), *maps.writes.values()]
+        update = "full" if sum(matrix.numel() for matrix in matrices) <= _MANY else "low_rank"
+    if update == "low_rank":
+        maps = maps.with_updates(update_rank, torch.Generator().manual_seed(seed))
+    start = plugged(module, maps, pairs, divide_by_copies=divide_by_copies)
+    down = selection(start, family, kept, dims, "selection")
+    if w_down == "auto":
+        ends = [matrix.shape[2] for matrix in maps.reads.values()] + [m.shape[1] for m in maps.writes.values()]
+        indices = [*down.reads.values(), *down.writes.values()]
+        values = sum(index.numel() * end for index, end in zip(indices, ends, strict=True))
+        w_down = "learned" if values <= _MANY else "selection"
+    if w_down == "learned":
+        down = selection(start, family, kept, dims, "learned")
+    device = next(iter(module.tensors.values())).device
+    return Transfer(module, maps, down.to(device, torch.float32), pairs, divide_by_copies, update, w_down)
+
+
 def fit_bridge(
     bridge: Bridge,
     family: Family,
@@ -116,7 +168,6 @@ def fit_bridge(
     learning_rate: float,
     bridge_learning_rate: float,
     train_bridge: bool,
-    w_down: Literal["learned", "selection"],
     seed: int,
     gradient_checkpointing: bool,
     hooks: Hooks,
@@ -124,7 +175,7 @@ def fit_bridge(
     """Train in place; afterwards `transfer.in_large()` is what is plugged."""
     own = {f"bridge/{name}": weight for name, weight in bridge.model.named_parameters()} if train_bridge else {}
     groups = [
-        Group(transfer.trained(w_down), learning_rate),
+        Group(transfer.trained, learning_rate),
         Group(ladder.tensors | own, bridge_learning_rate),
     ]
     head = head_of(bridge.model)

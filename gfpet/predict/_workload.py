@@ -1,4 +1,4 @@
-"""What a prediction runs on: models of a shape with no weights behind them, and examples that are as long as allowed."""
+"""What a prediction runs on: models of a shape without weights, and examples as long as they may be."""
 
 from __future__ import annotations
 

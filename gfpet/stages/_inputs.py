@@ -23,8 +23,13 @@ def checkpoint_of(params: Params, family: str, role: Literal["small", "large"]) 
     return pair.small if role == "small" else pair.large
 
 
-def load_model(params: Params, family: str, role: Literal["small", "large"]) -> LoadedModel:
+def load_model(
+    params: Params, family: str, role: Literal["small", "large"], *, dtype: str | None = None
+) -> LoadedModel:
     """Load one model of a pair; also fixes the number of threads, on which sums of floats depend.
+
+    Args:
+        dtype: instead of the checkpoint's own setting.
 
     Raises:
         ModelError: the checkpoint or the device does not fit.
@@ -38,7 +43,7 @@ def load_model(params: Params, family: str, role: Literal["small", "large"]) -> 
         family,
         source.path,
         revision=source.revision,
-        dtype=source.dtype,
+        dtype=dtype or source.dtype,
         device=find_device(params.models.device),
     )
     positions = getattr(loaded.model.config, "max_position_embeddings", None)

@@ -6,21 +6,29 @@ Usage: python -m gfpet.stages.align FAMILY
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 
-from gfpet.align import explained, fit_maps, layer_likeness, read_through, save_pairs, spaces_for
+from gfpet.align import (
+    explained,
+    fit_maps,
+    layer_groups,
+    layer_likeness,
+    read_through,
+    save_pairs,
+    space_width,
+    spaces_for,
+)
 from gfpet.data.examples import Example, read_examples
 from gfpet.errors import DataError
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
-from gfpet.models import require_same_tokenizer
-from gfpet.plug import layer_map
+from gfpet.models import LoadedModel, require_same_tokenizer
+from gfpet.plug import LayerMap, MapsWriter, layer_map
 from gfpet.scoring import Batch, EncodedExample, batches
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import OUTPUTS, load_model
 from gfpet.task_data import pad_token
 
-# Texts that both models read at a time; small, since the activations of all asked spaces are there together.
-_BATCH = 16
 # Tokens that decide the layer map `cka`.
 _CKA_TOKENS = 2000
 # One text in so many is held out to measure how well the maps do.
@@ -41,27 +49,42 @@ def align(family: str) -> None:
         with run.measure("align", resident=[small.model, large.model]) as meter:
             likeness = None
             if section.layer_map == "cka":
-                likeness = layer_likeness(small, frozen, _batches(text[:split], pad), tokens=_CKA_TOKENS)
+                likeness = layer_likeness(
+                    small, frozen, _batches(text[:split], pad, section.batch_size), tokens=_CKA_TOKENS
+                )
             pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
             reads, writes = _spaces(run, small.family)
-            maps = fit_maps(
-                small,
-                frozen,
-                _batches(text[:split], pad),
-                pairs,
-                reads=reads,
-                writes=writes,
-                method=section.method,
-                ridge=section.ridge,
-                centre=section.centre,
-                step=meter.step,
+            asked = {"reads": reads, "writes": writes}
+            file = MapsWriter(
+                run.output / "maps.safetensors", _shapes(small, large, pairs, reads, writes, section.centre)
             )
-            quality = explained(maps, small, frozen, _batches(text[split:], pad), pairs, step=meter.step)
-        maps.save(run.output / "maps.safetensors")
+            found: dict[str, list[tuple[float, int]]] = {}
+            budget = int(section.budget_gb * 1e9)
+            groups = list(layer_groups(pairs, small.family, small.model, large.model, **asked, budget=budget))
+            for group, start in groups:
+                maps = fit_maps(
+                    small,
+                    frozen,
+                    _batches(text[:split], pad, section.batch_size),
+                    group,
+                    **asked,
+                    method=section.method,
+                    ridge=section.ridge,
+                    centre=section.centre,
+                    step=meter.step,
+                )
+                file.write(maps, start)
+                held_out = _batches(text[split:], pad, section.batch_size)
+                for name, value in explained(maps, small, frozen, held_out, group, step=meter.step).items():
+                    found.setdefault(name, []).append((value, sum(map(len, group.values()))))
+                del maps
+        # Means over layers, whatever groups they were fitted in.
+        quality = {name: sum(v * n for v, n in of) / sum(n for _, n in of) for name, of in sorted(found.items())}
         save_pairs(run.output / "layers.json", pairs, name=section.layer_map, small=depths[0], large=depths[1])
         for name, value in quality.items():
             run.log_value(f"r2/{name}", value)
         run.log_value("texts", len(text))
+        run.log_value("passes", len(groups))
         run.log_value("large_forward_passes", frozen.forward_passes)
         count = sum(map(len, pairs.values()))
         run.say(f"{count} pairs of layers, {len(quality)} maps each, from {split} texts; held out: {_worst(quality)}")
@@ -95,9 +118,29 @@ def _spaces(run: StageRun, family: Family) -> tuple[set[str], set[str]]:
     return spaces_for({kind: sites[kind] for kind in run.params.kinds})
 
 
-def _batches(text: list[EncodedExample], pad: int) -> list[Batch]:
+def _shapes(
+    small: LoadedModel,
+    large: LoadedModel,
+    pairs: LayerMap,
+    reads: Collection[str],
+    writes: Collection[str],
+    centre: bool,
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of all maps, by the names of `Projection.named`."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for space in {*reads, *writes}:
+        layers = len(pairs[stack_of(space)])
+        ours, theirs = (space_width(each.family, each.model, space) for each in (small, large))
+        for direction, asked, to, of in (("read", reads, ours, theirs), ("write", writes, theirs, ours)):
+            if space in asked:
+                shapes[f"{direction}s/{space}"] = (layers, to, of)
+                shapes |= {f"{direction}_offsets/{space}": (layers, to)} if centre else {}
+    return shapes
+
+
+def _batches(text: list[EncodedExample], pad: int, size: int) -> list[Batch]:
     # In the text's own order: by length, the layer map `cka` would look at the longest task only.
-    return [batch for _, batch in batches(text, size=_BATCH, pad=pad, order=range(len(text)))]
+    return [batch for _, batch in batches(text, size=size, pad=pad, order=range(len(text)))]
 
 
 def _worst(quality: dict[str, float]) -> str:

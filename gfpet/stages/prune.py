@@ -27,9 +27,6 @@ from gfpet.scoring import Batch, collate, head_of
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import load_examples, load_model
 
-# Examples whose activations are looked at together; the fisher importance takes one at a time by definition.
-_BATCH = 16
-
 
 def prune(family: str) -> None:
     """Write the Bridge's weights, its sizes and the coordinates that it keeps."""
@@ -64,7 +61,7 @@ def _importance(run: StageRun, large: LoadedModel, step: Any) -> Importance:
     if kind == "magnitude":
         return magnitude_importance(large.model, large.family)
     if kind == "activation":
-        batches = _batches(run, large, _BATCH)
+        batches = _batches(run, large, run.params.prune.batch_size)
         return activation_importance(FrozenModel(large.model), large.family, batches, step)
     run.say("prune.importance=fisher computes gradients of the large model; activation and magnitude do not.")
     return fisher_importance(large.model, large.family, head_of(large.model), _batches(run, large, 1), step)

@@ -12,7 +12,7 @@ from gfpet.bridge import (
     Plan,
     Transfer,
     fit_bridge,
-    ladder_trunk,
+    laddered,
     predict_with_bridge,
     recomputed,
     selection,
@@ -70,11 +70,9 @@ def test_an_unpruned_bridge_with_its_ladder_reproduces_the_large_model(store: st
     batch = collate(encoded(learnable(4)), pad=END)
     with large.forward_only() as model:
         plain = trunk_of(model, FAMILY)(batch)
-    with torch.no_grad():
-        laddered = ladder_trunk(bridge.model, FAMILY, ladder, recomputed(large, FAMILY, plan, bridge.kept.residual))(
-            batch
-        )
-    torch.testing.assert_close(laddered, plain, rtol=1e-5, atol=1e-5)
+    with torch.no_grad(), laddered(bridge.model, FAMILY, ladder) as trunk:
+        mixed = trunk(recomputed(large, FAMILY, plan, bridge.kept.residual))(batch)
+    torch.testing.assert_close(mixed, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_the_gate_weighs_bridge_against_large_model() -> None:
@@ -86,7 +84,8 @@ def test_the_gate_weighs_bridge_against_large_model() -> None:
     def states(gate: float, activations: torch.Tensor) -> torch.Tensor:
         rungs = ladder.rungs["decoder"]
         set_gate = replace(ladder, rungs={"decoder": replace(rungs, gate=torch.full_like(rungs.gate, gate))})
-        return ladder_trunk(bridge.model, FAMILY, set_gate, lambda _: {"decoder": activations})(batch)
+        with laddered(bridge.model, FAMILY, set_gate) as trunk:
+            return trunk(lambda _: {"decoder": activations})(batch)
 
     with torch.no_grad():
         # The first block takes the large model's embeddings whatever the gate is: give both the same.
@@ -113,11 +112,11 @@ def test_selection_is_the_submodule_of_the_plugged_one(kind: str) -> None:
 @pytest.mark.parametrize(("train_bridge", "w_down"), [(True, "learned"), (False, "selection")])
 def test_training_changes_what_it_should_and_nothing_else(kind: str, train_bridge: bool, w_down: str) -> None:
     large, bridge, ladder, plan = parts(4.0)
-    transfer = transfer_of(kind, bridge)
+    transfer = replace(transfer_of(kind, bridge), down=w_down)
     data = tiny_task()
     before_large = {name: weight.clone() for name, weight in large._model.named_parameters()}
     before_bridge = {name: weight.clone() for name, weight in bridge.model.named_parameters()}
-    before = {name: tensor.clone() for name, tensor in transfer.trained("learned").items()}
+    before = {name: tensor.clone() for name, tensor in replace(transfer, down="learned").trained.items()}
     read = recomputed(large, FAMILY, plan, bridge.kept.residual)
     losses: list[float] = []
 
@@ -127,7 +126,7 @@ def test_training_changes_what_it_should_and_nothing_else(kind: str, train_bridg
 
     outcome = fit_bridge(
         bridge, FAMILY, ladder, transfer, data, read, read, Settings(epochs=4, batch_size=6, patience=0, warmup=0.0),
-        learning_rate=1e-2, bridge_learning_rate=1e-2, train_bridge=train_bridge, w_down=w_down, seed=0,
+        learning_rate=1e-2, bridge_learning_rate=1e-2, train_bridge=train_bridge, seed=0,
         gradient_checkpointing=False, hooks=Hooks(log=log),
     )  # fmt: skip
     assert outcome.steps == len(losses) == 8
@@ -137,7 +136,11 @@ def test_training_changes_what_it_should_and_nothing_else(kind: str, train_bridg
         assert torch.equal(weight, before_large[name])
     changed = {name for name, weight in bridge.model.named_parameters() if not torch.equal(weight, before_bridge[name])}
     assert bool(changed) == train_bridge
-    moved = {name for name, tensor in transfer.trained("learned").items() if not torch.equal(tensor, before[name])}
+    moved = {
+        name
+        for name, tensor in replace(transfer, down="learned").trained.items()
+        if not torch.equal(tensor, before[name])
+    }
     assert any(name.startswith("module/") for name in moved)
     assert any(name.startswith("w_plug/") for name in moved)
     assert any(name.startswith("w_down/") for name in moved) == (w_down == "learned")

@@ -28,6 +28,8 @@ class Hooks:
     step: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
     """Opened around each training step with its padded size."""
     title: str = "train"
+    quiet: bool = False
+    """No progress bar."""
 
 
 def start_module(kind: str, loaded: LoadedModel, options: Mapping[str, Any], data: TaskData, *, seed: int) -> PetModule:
@@ -138,6 +140,7 @@ def _fit(
         log=hooks.log,
         step_context=hooks.step,
         title=hooks.title,
+        quiet=hooks.quiet,
     )
 
 

@@ -139,9 +139,10 @@ def explained(
                 if large_layer != layer:
                     continue
                 x, y = (in_large, ours(small_layer)) if direction == "read" else (ours(small_layer), in_large)
-                guess = x.double() @ matrices[index].double().T
-                guess = guess if offsets is None else guess + offsets[index].double()
-                errors[direction, space][index].add(y.double(), guess)
+                # In float32: a double of everything would be the largest step of all.
+                guess = x.float() @ matrices[index].T
+                guess = guess if offsets is None else guess.add_(offsets[index])
+                errors[direction, space][index].add(y.float(), guess)
 
     text = _Text(small, large, pairs, set(sources.values()))
     for batch in batches:
@@ -163,10 +164,11 @@ class _Error:
         self._total: Tensor | float = 0.0
 
     def add(self, y: Tensor, guess: Tensor) -> None:
+        """Add a batch; the guess is written over."""
         self._count += len(y)
-        self._left += float((y - guess).square().sum())
-        self._square += float(y.square().sum())
-        self._total = self._total + y.sum(0)
+        self._square += float(torch.linalg.vector_norm(y, dtype=torch.float64)) ** 2
+        self._total = self._total + y.sum(0, dtype=torch.float64)
+        self._left += float(torch.linalg.vector_norm(guess.sub_(y), dtype=torch.float64)) ** 2
 
     def r2(self) -> float:
         """1 is perfect, 0 as good as the mean; 0 where there is no spread."""

@@ -12,7 +12,7 @@ from gfpet.bridge._activations import (
     row_lengths,
 )
 from gfpet.bridge._ladder import Ladder, Rungs, laddered, start_ladder
-from gfpet.bridge._train import Transfer, fit_bridge, predict_with_bridge, selection, start_transfer
+from gfpet.bridge._train import Transfer, fit_bridge, fit_ladder, predict_with_bridge, selection, start_transfer
 
 __all__ = [
     "ActivationCache",
@@ -23,6 +23,7 @@ __all__ = [
     "Rungs",
     "Transfer",
     "fit_bridge",
+    "fit_ladder",
     "laddered",
     "plan_activations",
     "predict_with_bridge",

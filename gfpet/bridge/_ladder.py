@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gfpet.activations import block_input
 from gfpet.bridge._activations import Activations, Plan
@@ -68,10 +69,15 @@ def start_ladder(plan: Plan, kept: Int[Tensor, " d_g"], temperature: float, devi
 
 
 @contextmanager
-def laddered(bridge: nn.Module, family: Family, ladder: Ladder) -> Iterator[Callable[[Activations], Trunk]]:
+def laddered(
+    bridge: nn.Module, family: Family, ladder: Ladder, *, recompute: bool = False
+) -> Iterator[Callable[[Activations], Trunk]]:
     """While open, the Bridge's forward pass has the large model's activations mixed in, from whichever reader is given.
 
     A training step's backward pass belongs inside the context too: gradient checkpointing runs the forward again.
+
+    Args:
+        recompute: mix again in the backward pass instead of keeping what mixing makes.
     """
     plain = trunk_of(bridge, family)
     read: dict[str, Tensor] = {}
@@ -88,20 +94,27 @@ def laddered(bridge: nn.Module, family: Family, ladder: Ladder) -> Iterator[Call
         for stack, rungs in ladder.rungs.items():
             blocks = family.blocks_of(bridge, stack)
             for index, layer in enumerate(rungs.layers):
-                hook = _rung(read, stack, rungs, index, ladder.temperature)
+                hook = _rung(read, stack, rungs, index, ladder.temperature, recompute)
                 opened.enter_context(forward_pre_hook(blocks[layer], hook))
         yield trunk
 
 
-def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temperature: float) -> Any:
-    """Everything is made inside the hook, so that gradient checkpointing keeps none of it."""
+def _rung(
+    read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temperature: float, recompute: bool
+) -> Any:
+    def mixed(states: Tensor, there: Tensor) -> Tensor:
+        # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
+        down = there.to(rungs.down.dtype) @ rungs.down[index].T
+        if rungs.layers[index] == 0:
+            return down
+        mu = torch.sigmoid(rungs.gate[index] / temperature)
+        return mu * states + (1 - mu) * down
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
-        down = read[stack][index].to(rungs.down.dtype) @ rungs.down[index].T
-        if rungs.layers[index] > 0:
-            mu = torch.sigmoid(rungs.gate[index] / temperature)
-            down = mu * block_input(args, kwargs) + (1 - mu) * down
-        return (down, *args[1:]) if args else args, kwargs if args else {**kwargs, "hidden_states": down}
+        given = block_input(args, kwargs), read[stack][index]
+        # The model's own checkpointing covers a block, but not the hooks before it.
+        again = recompute and torch.is_grad_enabled()
+        states = checkpoint(mixed, *given, use_reentrant=False) if again else mixed(*given)
+        return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
 
     return hook

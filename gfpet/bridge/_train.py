@@ -173,31 +173,65 @@ def fit_bridge(
     hooks: Hooks,
 ) -> Outcome:
     """Train in place; afterwards `transfer.in_large()` is what is plugged."""
+    return fit_ladder(
+        bridge,
+        family,
+        ladder,
+        lambda: inserted(bridge.model, family, transfer.in_bridge()),
+        [Group(transfer.trained, learning_rate)],
+        data,
+        train_activations,
+        dev_activations,
+        settings,
+        bridge_learning_rate=bridge_learning_rate,
+        train_bridge=train_bridge,
+        seed=seed,
+        gradient_checkpointing=gradient_checkpointing,
+        hooks=hooks,
+    )
+
+
+def fit_ladder(
+    bridge: Bridge,
+    family: Family,
+    ladder: Ladder,
+    insert: Callable[[], AbstractContextManager[None]],
+    groups: Sequence[Group],
+    data: TaskData,
+    train_activations: Activations,
+    dev_activations: Activations,
+    settings: Settings,
+    *,
+    bridge_learning_rate: float,
+    train_bridge: bool,
+    seed: int,
+    gradient_checkpointing: bool,
+    hooks: Hooks,
+) -> Outcome:
+    """Train the Bridge with its ladder, and whatever `insert` puts into it; without that it is Ladder Side-Tuning.
+
+    Args:
+        groups: what is trained beside Bridge and ladder.
+    """
     own = {f"bridge/{name}": weight for name, weight in bridge.model.named_parameters()} if train_bridge else {}
-    groups = [
-        Group(transfer.trained, learning_rate),
-        Group(ladder.tensors | own, bridge_learning_rate),
-    ]
     head = head_of(bridge.model)
 
     def evaluate() -> tuple[float, float]:
-        said = predict_with_bridge(
-            bridge, family, ladder, transfer, data.dev, dev_activations, batch_size=settings.batch_size, pad=data.pad
-        )
+        with torch.no_grad(), laddered(bridge.model, family, ladder) as trunk, insert():
+            hidden = trunk(dev_activations)
+            said = predict(data.dev.encoded, hidden, head, batch_size=settings.batch_size, pad=data.pad)
         return task_score(data.task, data.dev.examples, said.choices), said.loss
 
     def backward(batch: Batch, weight: float) -> Tensor:
-        with (
-            laddered(bridge.model, family, ladder) as trunk,
-            inserted(bridge.model, family, transfer.in_bridge()),
-        ):
+        mixing = laddered(bridge.model, family, ladder, recompute=gradient_checkpointing)
+        with mixing as trunk, insert():
             loss = ranking_loss(candidate_scores(trunk(train_activations)(batch), head, batch), batch)
             (loss * weight).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     with checkpointing(bridge.model, gradient_checkpointing):
         return train(
-            groups,
+            [*groups, Group(ladder.tensors | own, bridge_learning_rate)],
             backward,
             data.train.encoded,
             evaluate,
@@ -209,6 +243,7 @@ def fit_bridge(
             log=hooks.log,
             step_context=hooks.step,
             title=hooks.title,
+            quiet=hooks.quiet,
         )
 
 

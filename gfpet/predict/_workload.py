@@ -2,47 +2,77 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from gfpet.config import Params
 from gfpet.data.examples import Example
-from gfpet.families import Family
+from gfpet.families import Family, find_family
 from gfpet.models import LoadedModel
+from gfpet.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import EncodedExample, Row
 from gfpet.task_data import Split, TaskData
 
 _TASK = "rte"
 _ANSWERS = ("Yes", "No")
+# An encoder-decoder's decoder reads the frame's start and one candidate token is predicted; T5's start is two tokens.
+_DECODER_START = (0, 0)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's sizes, without its weights."""
+
+    name: str
+    family: str
+    config: Any
+    """Of transformers."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A batch of rows, each `length` tokens long, with two one-token candidates (a verbalizer's)."""
+    """A batch of rows of `length` tokens each, with two one-token candidates (a verbalizer's)."""
 
     batch: int
     length: int
+    device: torch.device
 
-    def split(self, batches: int, batch: int | None = None) -> Split:
+    def split(self, family: Family, batches: int, batch: int | None = None) -> Split:
         """Examples for some batches."""
-        count = batches * (batch or self.batch)
+        count, text, answers = batches * (batch or self.batch), (0,) * self.length, ((0,), (1,))
         examples = [Example(f"sizes/{n}", "", _ANSWERS, _ANSWERS, (n % 2,)) for n in range(count)]
-        row = Row((0,) * self.length, ((0,), (1,)), self.length - 1)
+        if len(family.stacks) > 1:
+            row = Row(_DECODER_START, answers, len(_DECODER_START) - 1, text)
+        else:
+            row = Row(text, answers, self.length - 1)
         return Split(examples, [EncodedExample((row,), n, (n % 2,), 2) for n in range(count)])
 
-    def task(self) -> TaskData:
+    def task(self, family: Family) -> TaskData:
         """Two batches to train on: the second step has the optimizer's state from the first."""
-        return TaskData(_TASK, self.split(2), self.split(1), self.split(1), pad=0)
+        one = self.split(family, 1)
+        return TaskData(_TASK, self.split(family, 2), one, one, pad=0)
 
 
-def shaped(family: Family, config: Any, dtype: torch.dtype, device: torch.device, name: str) -> LoadedModel:
-    """A model of a configuration, as `load_pretrained` leaves it: frozen, in evaluation mode, without dropout."""
-    from transformers import AutoModelForCausalLM
+def shaped(shape: Shape, dtype: torch.dtype, device: torch.device) -> LoadedModel:
+    """A model of a shape, as `load_pretrained` leaves it: frozen, in evaluation mode, without dropout."""
+    import transformers
 
+    config = copy.deepcopy(shape.config)
+    family = find_family(shape.family).for_config(config)
     for dropout in family.dropouts:
         setattr(config, dropout, 0.0)
-    make: Any = AutoModelForCausalLM.from_config
+    make: Any = getattr(transformers, family.loader).from_config
     with device:  # fake weights cannot be moved afterwards
         model = make(config, dtype=dtype, attn_implementation="sdpa")
-    return LoadedModel(model.eval().requires_grad_(False), family, None, name)
+    return LoadedModel(model.eval().requires_grad_(False), family, None, shape.name)
+
+
+def make_bridge(large: LoadedModel, params: Params) -> Bridge:
+    """The Bridge that `prune` would cut out."""
+    dims = large.family.dims(large.model.config)
+    less = reduced_dims(dims, params.prune.factor, params.prune.reduction)
+    kept = choose(magnitude_importance(large.model, large.family), less, large.family)
+    return Bridge(cut(large.model, large.family, less, kept), less, kept)

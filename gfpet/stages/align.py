@@ -6,24 +6,23 @@ Usage: python -m gfpet.stages.align FAMILY
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
 
 from gfpet.align import (
     explained,
     fit_maps,
     layer_groups,
     layer_likeness,
+    map_shapes,
     read_through,
     save_pairs,
-    space_width,
     spaces_for,
 )
 from gfpet.data.examples import Example, read_examples
 from gfpet.errors import DataError
-from gfpet.families import Family, stack_of
+from gfpet.families import Family
 from gfpet.frozen import FrozenModel
-from gfpet.models import LoadedModel, require_same_tokenizer
-from gfpet.plug import LayerMap, MapsWriter, layer_map
+from gfpet.models import require_same_tokenizer
+from gfpet.plug import MapsWriter, layer_map
 from gfpet.scoring import Batch, EncodedExample, batches
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import OUTPUTS, load_model
@@ -56,7 +55,7 @@ def align(family: str) -> None:
             reads, writes = _spaces(run, small.family)
             asked = {"reads": reads, "writes": writes}
             file = MapsWriter(
-                run.output / "maps.safetensors", _shapes(small, large, pairs, reads, writes, section.centre)
+                run.output / "maps.safetensors", map_shapes(small, large, pairs, **asked, centre=section.centre)
             )
             found: dict[str, list[tuple[float, int]]] = {}
             budget = int(section.budget_gb * 1e9)
@@ -116,26 +115,6 @@ def _spaces(run: StageRun, family: Family) -> tuple[set[str], set[str]]:
         "prefix": tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v")),
     }
     return spaces_for({kind: sites[kind] for kind in run.params.kinds})
-
-
-def _shapes(
-    small: LoadedModel,
-    large: LoadedModel,
-    pairs: LayerMap,
-    reads: Collection[str],
-    writes: Collection[str],
-    centre: bool,
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of all maps, by the names of `Projection.named`."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for space in {*reads, *writes}:
-        layers = len(pairs[stack_of(space)])
-        ours, theirs = (space_width(each.family, each.model, space) for each in (small, large))
-        for direction, asked, to, of in (("read", reads, ours, theirs), ("write", writes, theirs, ours)):
-            if space in asked:
-                shapes[f"{direction}s/{space}"] = (layers, to, of)
-                shapes |= {f"{direction}_offsets/{space}": (layers, to)} if centre else {}
-    return shapes
 
 
 def _batches(text: list[EncodedExample], pad: int, size: int) -> list[Batch]:

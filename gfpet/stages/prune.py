@@ -38,7 +38,8 @@ def prune(family: str) -> None:
         with run.measure(f"importance-{section.importance}", resident=[large.model]) as meter:
             importance = _importance(run, large, meter.step)
         kept = choose(importance, small_dims, large.family)
-        bridge = Bridge(cut(large.model, large.family, small_dims, kept), small_dims, kept)
+        with run.measure("cut", resident=[large.model]) as meter, meter.step():
+            bridge = Bridge(cut(large.model, large.family, small_dims, kept), small_dims, kept)
         save_bridge(bridge, large.model.config, run.output)
         before = sum(parameter.numel() for parameter in large.model.parameters())
         run.say(

@@ -95,6 +95,7 @@ def train(
     log: Callable[[str, int, float], None] = lambda *_: None,
     step_context: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
     title: str = "train",
+    quiet: bool = False,
 ) -> Outcome:
     """Train with AdamW until the epochs are over or the held-out score stops rising; keeps the best epoch.
 
@@ -104,6 +105,7 @@ def train(
         checkpoint: file to resume from, written every `settings.checkpoint_every` steps and after each epoch.
         log: takes `(series, step, value)`.
         step_context: opened around each optimizer step with the largest padded size in it; a memory meter's `step`.
+        quiet: no progress bar.
 
     Raises:
         GfpetError: the loss is not a finite number.
@@ -129,7 +131,8 @@ def train(
         if checkpoint is not None:
             save_checkpoint(checkpoint, progress, parameters, optimizer)
 
-    bar = tqdm(total=steps, initial=progress.step, desc=title, mininterval=2.0, file=sys.stderr, dynamic_ncols=True)
+    shown = {"mininterval": 2.0, "file": sys.stderr, "dynamic_ncols": True, "disable": quiet}
+    bar = tqdm(total=steps, initial=progress.step, desc=title, **shown)
     with bar:
         while not progress.finished:
             order = epoch_order(len(encoded), seed, progress.epoch)

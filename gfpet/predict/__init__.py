@@ -1,0 +1,1 @@
+"""Memory foretold: the real steps of every method, run on sizes alone."""

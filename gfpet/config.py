@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Task = Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
 Kind = Literal["lora", "adapter", "prefix"]
-FamilyName = Literal["gpt2"]
+FamilyName = Literal["gpt2", "t5"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -113,10 +113,15 @@ class Models(Section):
     threads: Positive = 1
     """CPU threads of a stage; sums of floats depend on it, so it is a parameter and not the machine's choice."""
     max_length: Positive = 240
-    """Tokens of context and candidate together; longer contexts lose their beginning."""
+    """Tokens of context and candidate together (of either, where an encoder reads the context); longer contexts lose
+    their beginning."""
     gpt2: Pair = Pair(
         small=Checkpoint(path="checkpoints/gpt2/small"),
         large=Checkpoint(path="checkpoints/gpt2/large"),
+    )
+    t5: Pair = Pair(
+        small=Checkpoint(path="checkpoints/t5/small"),
+        large=Checkpoint(path="checkpoints/t5/large"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Model families: one file of names each, and this line to find it."""
+"""Model families: one file of names each, and one word below to find it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from gfpet.families._dims import Dims, StackDims
 from gfpet.families._family import Attention, Family, Site, Stack, stack_of
 from gfpet.families._texts import Frame, Padded, Texts
 from gfpet.families.gpt2 import GPT2
+from gfpet.families.t5 import T5
 
-FAMILIES = {family.name: family for family in (GPT2,)}
+FAMILIES = {family.name: family for family in (GPT2, T5)}
 
 
 def find_family(name: str) -> Family:

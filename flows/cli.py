@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gfpet.errors import GfpetError
+from flows.cli_memory import memory
+from flows.errors import errors_as_text
 from tasks.workspace import find_root
 
 app = typer.Typer(
@@ -20,6 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(memory)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", "-S", metavar="KEY=VALUE", help="Change one key, as in bridge.epochs=8.")
@@ -129,17 +130,6 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000) -> None:
         # Not a child: whatever ends this command then ends the server too.
         os.chdir(root)
         os.execv(sys.executable, command)
-
-
-@contextmanager
-def errors_as_text() -> Iterator[None]:
-    """An error that is meant for the user ends the command with its text alone, and exit code 1."""
-    try:
-        yield
-    except GfpetError as error:
-        typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
 
 
 def _apply(root: Path, name: str | None, overrides: list[str] | None) -> None:

@@ -62,31 +62,8 @@ def apply_preset(name: str | None, overrides: Sequence[str] = (), path: str | Pa
         ConfigError: an unknown preset, a malformed override, or values that do not fit.
     """
     path = Path(path)
-    if not path.exists():
-        raise ConfigError(f"no parameters at {path}; run inside the project, or restore it (git checkout {path.name}).")
-    problems: list[str] = []
-    current, current_problems = _read(path)
-    if name is None:
-        wanted = deepcopy(current)
-        problems += current_problems
-        source = str(path)
-    else:
-        names = preset_names(path)
-        if name not in names:
-            raise ConfigError(unknown("preset", name, names))
-        file = path.parent / "presets" / f"{name}.yaml"
-        differences, preset_problems = _read(file)
-        problems += preset_problems
-        wanted = Params().model_dump(mode="json")
-        _merge(wanted, differences)
-        wanted["preset"] = name
-        source = str(file)
-    if overrides:
-        source += " with " + " ".join(overrides)
-    for override in overrides:
-        _override(wanted, override)
-    values = _check(wanted, path.parent, source, problems).model_dump(mode="json")
-
+    current, checked = _resolve(name, overrides, path)
+    values = checked.model_dump(mode="json")
     before, after = flatten_keys(current), flatten_keys(values)
     changes = [(key, before.get(key), new) for key, new in after.items() if key not in before or before[key] != new]
     if changes or set(before) - set(after):
@@ -133,6 +110,54 @@ def _with_text_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _with_text_keys(item) for key, item in value.items()}
     return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
+
+
+def with_preset(name: str | None, overrides: Sequence[str] = (), path: str | Path = "params.yaml") -> Params:
+    """The parameters that `apply_preset` would write; nothing is written.
+
+    Raises:
+        ConfigError: as there.
+    """
+    return _resolve(name, overrides, Path(path))[1]
+
+
+def with_values(params: Params, changes: Mapping[str, Any]) -> Params:
+    """The parameters with other values for some dotted keys.
+
+    Raises:
+        ConfigError: an unknown key, or a value that does not fit.
+    """
+    values = params.model_dump(mode="json")
+    for key, value in changes.items():
+        _override(values, f"{key}={json.dumps(value)}")
+    return _check(values, Path(), "changed parameters", [])
+
+
+def _resolve(name: str | None, overrides: Sequence[str], path: Path) -> tuple[dict[str, Any], Params]:
+    if not path.exists():
+        raise ConfigError(f"no parameters at {path}; run inside the project, or restore it (git checkout {path.name}).")
+    problems: list[str] = []
+    current, current_problems = _read(path)
+    if name is None:
+        wanted = deepcopy(current)
+        problems += current_problems
+        source = str(path)
+    else:
+        names = preset_names(path)
+        if name not in names:
+            raise ConfigError(unknown("preset", name, names))
+        file = path.parent / "presets" / f"{name}.yaml"
+        differences, preset_problems = _read(file)
+        problems += preset_problems
+        wanted = Params().model_dump(mode="json")
+        _merge(wanted, differences)
+        wanted["preset"] = name
+        source = str(file)
+    if overrides:
+        source += " with " + " ".join(overrides)
+    for override in overrides:
+        _override(wanted, override)
+    return current, _check(wanted, path.parent, source, problems)
 
 
 def _check(values: dict[str, Any], root: Path, source: str, problems: Sequence[str]) -> Params:

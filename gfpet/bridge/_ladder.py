@@ -99,9 +99,7 @@ def laddered(
         yield trunk
 
 
-def _rung(
-    read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temperature: float, recompute: bool
-) -> Any:
+def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temperature: float, recompute: bool) -> Any:
     def mixed(states: Tensor, there: Tensor) -> Tensor:
         # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
         down = there.to(rungs.down.dtype) @ rungs.down[index].T

@@ -1,4 +1,4 @@
-"""The methods that ours is compared with, each run for two steps on sizes alone: by gradients of L, MeZO, the ladder."""
+"""The methods that ours is compared with, two steps of each on sizes alone: by gradients of L, MeZO, the ladder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from gfpet.bridge import Plan, fit_ladder, laddered, recomputed, start_ladder
 from gfpet.config import Params
@@ -50,22 +51,22 @@ def settings(batch: int) -> Settings:
     return Settings(epochs=1, batch_size=batch)
 
 
-def run_method(method: Method, large: Shape, work: Workload, params: Params) -> Peaks:
+def run_method(method: Method, large: Shape, work: Workload, params: Params, by_module: bool = False) -> Peaks:
     """Peaks of a method's stages: `tune L` and `infer`."""
     dtype = getattr(torch, params.reference.dtype)
     with sizes_only():
         loaded = shaped(large, dtype, work.device)
         if method.name == "mezo":
-            return _mezo(loaded, work)
+            return _mezo(loaded, work, params)
         if method.name == "ladder side-tuning":
             return _ladder(loaded, work, params)
-        return _gradient(loaded, method, work, params)
+        return _gradient(loaded, method, work, params, loaded.model if by_module else None)
 
 
-def _gradient(loaded: LoadedModel, method: Method, work: Workload, params: Params) -> Peaks:
+def _gradient(loaded: LoadedModel, method: Method, work: Workload, params: Params, modules: nn.Module | None) -> Peaks:
     data, once = work.task(loaded.family), settings(work.batch)
     if method.name == "full":
-        with measure("tune", [loaded.model]) as meter:
+        with measure("tune", [loaded.model], modules=modules) as meter:
             tune_all(
                 loaded,
                 data,
@@ -75,10 +76,10 @@ def _gradient(loaded: LoadedModel, method: Method, work: Workload, params: Param
                 gradient_checkpointing=method.checkpointed,
                 hooks=Hooks(step=meter.step, quiet=True),
             )
-        return {"tune L": meter.reading, "infer": infer(loaded, work)}
+        return {"tune L": meter.reading, "infer": infer(loaded, work, params)}
     options = getattr(params.modules, method.name).model_dump()
     module = start_module(method.name, loaded, options, data, seed=0)
-    with measure("tune", [loaded.model, *module.tensors.values()]) as meter:
+    with measure("tune", [loaded.model, *module.tensors.values()], modules=modules) as meter:
         module, _ = tune_module(
             loaded,
             module,
@@ -90,18 +91,19 @@ def _gradient(loaded: LoadedModel, method: Method, work: Workload, params: Param
             hooks=Hooks(step=meter.step, quiet=True),
         )
     with inserted(loaded.model, loaded.family, module):
-        return {"tune L": meter.reading, "infer": infer(loaded, work, *module.tensors.values())}
+        return {"tune L": meter.reading, "infer": infer(loaded, work, params, *module.tensors.values())}
 
 
-def infer(loaded: LoadedModel, work: Workload, *resident: Resident) -> MemoryReading:
+def infer(loaded: LoadedModel, work: Workload, params: Params, *resident: Resident) -> MemoryReading:
     """A model as it stands, forward only."""
     with measure("infer", [loaded.model, *resident]) as meter:
+        size = params.evaluate.batch_size
         trunk, head = trunk_of(loaded.model, loaded.family), head_of(loaded.model)
-        predict(work.split(loaded.family, 1).encoded, trunk, head, batch_size=work.batch, pad=0, step=meter.step)
+        predict(work.split(loaded.family, 1, size).encoded, trunk, head, batch_size=size, pad=0, step=meter.step)
     return meter.reading
 
 
-def _mezo(loaded: LoadedModel, work: Workload) -> Peaks:
+def _mezo(loaded: LoadedModel, work: Workload, params: Params) -> Peaks:
     trunk, head = trunk_of(loaded.model, loaded.family), head_of(loaded.model)
     batch = collate(work.split(loaded.family, 1).encoded, pad=0)
 
@@ -110,7 +112,7 @@ def _mezo(loaded: LoadedModel, work: Workload) -> Peaks:
 
     with measure("tune", [loaded.model]) as meter, meter.step(batch.size):
         mezo_step(dict(loaded.model.named_parameters()), loss, learning_rate=1e-6, epsilon=1e-3, seed=0)
-    return {"tune L": meter.reading, "infer": infer(loaded, work)}
+    return {"tune L": meter.reading, "infer": infer(loaded, work, params)}
 
 
 def _ladder(loaded: LoadedModel, work: Workload, params: Params) -> Peaks:

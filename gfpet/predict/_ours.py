@@ -12,6 +12,9 @@ from torch import Tensor
 from gfpet.align import explained, fit_maps, layer_groups, map_shapes, spaces_for
 from gfpet.bridge import (
     ActivationCache,
+    Activations,
+    Plan,
+    Transfer,
     fit_bridge,
     plan_activations,
     predict_with_bridge,
@@ -24,13 +27,14 @@ from gfpet.families import Family
 from gfpet.frozen import FrozenModel
 from gfpet.memory import MemoryReading, measure
 from gfpet.models import LoadedModel
-from gfpet.modules import inserted
+from gfpet.modules import PetModule, inserted
 from gfpet.plug import LayerMap, Projection, layer_map, spaces_of
 from gfpet.predict._methods import Peaks, infer, settings
 from gfpet.predict._sizes_only import sizes_only
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
-from gfpet.prune import activation_importance, fisher_importance, magnitude_importance
+from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
 from gfpet.scoring import batches, head_of
+from gfpet.task_data import TaskData
 from gfpet.tuning import Hooks, start_module, tune_module, wants_checkpointing
 
 Step = Callable[[int], AbstractContextManager[None]]
@@ -50,41 +54,47 @@ class _Sizes:
         return torch.empty(stop - start, *self._shape[1:], dtype=self._dtype)
 
 
-def shared_stages(small: Shape, large: Shape, work: Workload, params: Params) -> Peaks:
+SHARED = ("align", "prune")
+OF_KIND = ("tune S", "cache", "bridge", "infer")
+
+
+def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
     """Peaks of the stages that all kinds go through: `align`, `prune`."""
+    peaks: Peaks = {}
     with sizes_only():
         s, loaded = _pair(small, large, work, params)
-        peaks = {"align": _align(s, loaded, work, params)}
+        if "align" in only:
+            peaks["align"] = align_peak(s, loaded, work, params)
         del s
-        with measure("prune", [loaded.model]) as meter:
-            _importance(loaded, work, params, meter.step)
-            with meter.step():
-                bridge = make_bridge(loaded, params)
-                del bridge
-        return peaks | {"prune": meter.reading}
+        if "prune" in only:
+            peaks["prune"] = prune_peak(loaded, work, params)
+    return peaks
 
 
-def kind_stages(kind: str, small: Shape, large: Shape, work: Workload, params: Params) -> Peaks:
+def kind_stages(
+    kind: str,
+    small: Shape,
+    large: Shape,
+    work: Workload,
+    params: Params,
+    only: Collection[str] = OF_KIND,
+    by_module: bool = False,
+) -> Peaks:
     """Peaks of the stages that a module of one kind goes through: `tune S`, `cache`, `bridge`, `infer`."""
+    peaks: Peaks = {}
     with sizes_only():
         s, loaded = _pair(small, large, work, params)
         family, data = loaded.family, work.task(loaded.family)
         module = start_module(kind, s, getattr(params.modules, kind).model_dump(), data, seed=0)
-        with measure("tune", [s.model, *module.tensors.values()]) as tuning:
-            module, _ = tune_module(
-                s,
-                module,
-                data,
-                settings(work.batch),
-                learning_rate=1e-3,
-                seed=0,
-                gradient_checkpointing=wants_checkpointing(params.tune.gradient_checkpointing, s.model),
-                hooks=Hooks(step=tuning.step, quiet=True),
-            )
-        peaks = {"tune S": tuning.reading}
-        pairs, dims = _pairs(s, loaded, params), family.dims(loaded.model.config)
+        if "tune S" in only:
+            peaks["tune S"] = tune_peak(s, module, work, params, by_module)
+        if not {"cache", "bridge", "infer"} & set(only):
+            return peaks
+        pairs = _pairs(s, loaded, params)
         reads, writes = spaces_of(module)
-        maps = _maps(s, loaded, pairs, reads, writes)
+        # As stage align leaves them on disk.
+        shapes = map_shapes(s, loaded, pairs, reads=reads, writes=writes, centre=params.align.centre)
+        maps = Projection.of({name: torch.empty(shape) for name, shape in shapes.items()})
         bridge = make_bridge(loaded, params)
         transfer = start_transfer(
             module,
@@ -92,7 +102,7 @@ def kind_stages(kind: str, small: Shape, large: Shape, work: Workload, params: P
             pairs,
             family,
             bridge.kept,
-            dims,
+            family.dims(loaded.model.config),
             divide_by_copies=params.plug.divide_by_copies,
             update=params.plug.update,
             update_rank=params.plug.update_rank,
@@ -100,56 +110,107 @@ def kind_stages(kind: str, small: Shape, large: Shape, work: Workload, params: P
             seed=0,
         )
         del s, maps
-        section = params.bridge.activations
-        lengths = row_lengths(data.train.encoded)
-        plan = plan_activations(
-            section.store,
-            tokens={stack: sum(each) for stack, each in lengths.items()},
-            layers={stack: of.layers for stack, of in dims.stacks.items()},
-            large_width=dims.width,
-            bridge_width=len(bridge.kept.residual),
-            dtype=getattr(torch, section.dtype),
-            budget=int(section.budget_gb * 1e9),
+        cache, plan = _cache(loaded, bridge, data, params)
+        if "cache" in only:
+            peaks["cache"] = cache_peak(cache, loaded, bridge, work, data)
+        if "infer" in only:
+            plugged = transfer.in_large().detached()
+            with inserted(loaded.model, family, plugged):
+                peaks["infer"] = infer(loaded, work, params, *plugged.tensors.values())
+            del plugged
+        del loaded
+        if "bridge" in only:
+            peaks["bridge"] = bridge_peak(bridge, family, transfer, cache, plan, work, params, by_module)
+    return peaks
+
+
+def tune_peak(
+    small: LoadedModel, module: PetModule, work: Workload, params: Params, by_module: bool = False
+) -> MemoryReading:
+    """Training a module of S."""
+    modules = small.model if by_module else None
+    with measure("tune", [small.model, *module.tensors.values()], modules=modules) as meter:
+        tune_module(
+            small,
+            module,
+            work.task(small.family, params.tune.batch_size),
+            settings(params.tune.batch_size),
+            learning_rate=1e-3,
+            seed=0,
+            gradient_checkpointing=wants_checkpointing(params.tune.gradient_checkpointing, small.model),
+            hooks=Hooks(step=meter.step, quiet=True),
         )
-        cache = ActivationCache(Path(), plan, lengths, _Sizes)
-        with measure("cache", [loaded.model]) as caching:
-            cache.fill(
-                data.eval.encoded,
-                FrozenModel(loaded.model),
-                family,
-                bridge.kept.residual,
-                batch_size=work.batch,
-                pad=0,
-                device=work.device,
-                step=caching.step,
-            )
-        peaks["cache"] = caching.reading
-        plugged = transfer.in_large().detached()
-        with inserted(loaded.model, family, plugged):
-            peaks["infer"] = infer(loaded, work, *plugged.tensors.values())
-        del loaded, plugged
-        ladder = start_ladder(plan, bridge.kept.residual, params.bridge.temperature, work.device)
-        with measure("bridge", [bridge.model, *transfer.tensors, *ladder.tensors.values()]) as meter:
-            fit_bridge(
-                bridge,
-                family,
-                ladder,
-                transfer,
-                data,
-                cache,
-                cache,
-                settings(work.batch),
-                learning_rate=1e-3,
-                bridge_learning_rate=1e-3,
-                train_bridge=params.bridge.train_bridge,
-                seed=0,
-                gradient_checkpointing=wants_checkpointing(params.bridge.gradient_checkpointing, bridge.model),
-                hooks=Hooks(step=meter.step, quiet=True),
-            )
-            predict_with_bridge(
-                bridge, family, ladder, transfer, data.eval, cache, batch_size=work.batch, pad=0, step=meter.step
-            )
-        return peaks | {"bridge": meter.reading}
+    return meter.reading
+
+
+def _cache(large: LoadedModel, bridge: Bridge, data: TaskData, params: Params) -> tuple[ActivationCache, Plan]:
+    section, dims = params.bridge.activations, large.family.dims(large.model.config)
+    lengths = row_lengths(data.train.encoded)
+    plan = plan_activations(
+        section.store,
+        tokens={stack: sum(each) for stack, each in lengths.items()},
+        layers={stack: of.layers for stack, of in dims.stacks.items()},
+        large_width=dims.width,
+        bridge_width=len(bridge.kept.residual),
+        dtype=getattr(torch, section.dtype),
+        budget=int(section.budget_gb * 1e9),
+    )
+    return ActivationCache(Path(), plan, lengths, _Sizes), plan
+
+
+def cache_peak(
+    cache: ActivationCache, large: LoadedModel, bridge: Bridge, work: Workload, data: TaskData
+) -> MemoryReading:
+    """Filling the cache of L's activations."""
+    with measure("cache", [large.model]) as meter:
+        cache.fill(
+            data.eval.encoded,
+            FrozenModel(large.model),
+            large.family,
+            bridge.kept.residual,
+            batch_size=len(data.eval),
+            pad=0,
+            device=work.device,
+            step=meter.step,
+        )
+    return meter.reading
+
+
+def bridge_peak(
+    bridge: Bridge,
+    family: Family,
+    transfer: Transfer,
+    cache: Activations,
+    plan: Plan,
+    work: Workload,
+    params: Params,
+    by_module: bool = False,
+) -> MemoryReading:
+    """Training module, maps and Bridge, and scoring with them."""
+    section, size = params.bridge, params.bridge.batch_size
+    ladder = start_ladder(plan, bridge.kept.residual, section.temperature, work.device)
+    data = work.task(family, size)
+    resident, modules = [bridge.model, *transfer.tensors, *ladder.tensors.values()], bridge.model if by_module else None
+    with measure("bridge", resident, modules=modules) as meter:
+        fit_bridge(
+            bridge,
+            family,
+            ladder,
+            transfer,
+            data,
+            cache,
+            cache,
+            settings(size),
+            learning_rate=1e-3,
+            bridge_learning_rate=1e-3,
+            train_bridge=section.train_bridge,
+            seed=0,
+            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, bridge.model),
+            hooks=Hooks(step=meter.step, quiet=True),
+        )
+        said = work.split(family, 1, params.evaluate.batch_size)
+        predict_with_bridge(bridge, family, ladder, transfer, said, cache, batch_size=len(said), pad=0, step=meter.step)
+    return meter.reading
 
 
 def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[LoadedModel, LoadedModel]:
@@ -175,7 +236,8 @@ def module_spaces(params: Params, family: Family) -> tuple[set[str], set[str]]:
     return spaces_for({kind: sites[kind] for kind in params.kinds})
 
 
-def _align(small: LoadedModel, large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+    """Fitting `W_plug`, and how well it does."""
     section, frozen = params.align, FrozenModel(large.model)
     reads, writes = module_spaces(params, small.family)
     pairs = _pairs(small, large, params)
@@ -201,8 +263,18 @@ def _align(small: LoadedModel, large: LoadedModel, work: Workload, params: Param
                 centre=section.centre,
                 step=meter.step,
             )
+            meter.hold(*maps.named().values())
             explained(maps, small, frozen, found, group, step=meter.step)
             del maps
+    return meter.reading
+
+
+def prune_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+    """Importance, and cutting the Bridge out."""
+    with measure("prune", [large.model]) as meter:
+        _importance(large, work, params, meter.step)
+        with meter.step():
+            make_bridge(large, params)
     return meter.reading
 
 
@@ -218,11 +290,3 @@ def _importance(loaded: LoadedModel, work: Workload, params: Params, step: Step)
         fisher_importance(loaded.model, family, head_of(loaded.model), found, step)
     else:
         activation_importance(FrozenModel(loaded.model), family, found, step)
-
-
-def _maps(
-    small: LoadedModel, large: LoadedModel, pairs: LayerMap, reads: Collection[str], writes: Collection[str]
-) -> Projection:
-    """`W_plug` as stage align leaves it on disk."""
-    shapes = map_shapes(small, large, pairs, reads=reads, writes=writes, centre=True)
-    return Projection.of({name: torch.empty(shape) for name, shape in shapes.items()})

@@ -50,10 +50,10 @@ class Workload:
             row = Row(text, answers, self.length - 1)
         return Split(examples, [EncodedExample((row,), n, (n % 2,), 2) for n in range(count)])
 
-    def task(self, family: Family) -> TaskData:
+    def task(self, family: Family, batch: int | None = None) -> TaskData:
         """Two batches to train on: the second step has the optimizer's state from the first."""
-        one = self.split(family, 1)
-        return TaskData(_TASK, self.split(family, 2), one, one, pad=0)
+        one = self.split(family, 1, batch)
+        return TaskData(_TASK, self.split(family, 2, batch), one, one, pad=0)
 
 
 def shaped(shape: Shape, dtype: torch.dtype, device: torch.device) -> LoadedModel:
@@ -68,6 +68,15 @@ def shaped(shape: Shape, dtype: torch.dtype, device: torch.device) -> LoadedMode
     with device:  # fake weights cannot be moved afterwards
         model = make(config, dtype=dtype, attn_implementation="sdpa")
     return LoadedModel(model.eval().requires_grad_(False), family, None, shape.name)
+
+
+def parameters_of(shape: Shape) -> int:
+    """Number of parameters; tied ones count once."""
+    import transformers
+
+    make: Any = getattr(transformers, find_family(shape.family).loader).from_config
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in make(copy.deepcopy(shape.config)).parameters())
 
 
 def make_bridge(large: LoadedModel, params: Params) -> Bridge:

@@ -58,7 +58,7 @@ def write_plots(collected: Collected, rows: Sequence[ReportRow], folder: Path) -
     accuracy: list[list[object]] = []
     memory: list[list[object]] = []
     layers: list[list[object]] = []
-    with _style():
+    with plain_style():
         for family in collected.scope.families:
             accuracy += _accuracy(collected, rows, family, folder)
             memory += _memory(collected, rows, family, folder)
@@ -70,7 +70,7 @@ def write_plots(collected: Collected, rows: Sequence[ReportRow], folder: Path) -
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def plain_style() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context():
@@ -79,7 +79,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     # Without metadata, which names the version of matplotlib.
     figure.savefig(path, format="png", metadata={"Software": None})
 
@@ -133,7 +133,7 @@ def _accuracy(collected: Collected, rows: Sequence[ReportRow], family: str, fold
         for k in kinds
     ]
     figure.legend(handles=handles, loc="outside right center")
-    _save(figure, folder / f"accuracy_memory-{family}.png")
+    save_figure(figure, folder / f"accuracy_memory-{family}.png")
     return table
 
 
@@ -199,7 +199,7 @@ def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder
     axis.set_xlim(0, 1.15 * top)
     axis.set_xlabel(f"peak memory ({unit}), largest over tasks and seeds")
     axis.set_title(f"{family}: memory by stage; a plugged L needs the longest blue bar", loc="left")
-    _save(figure, folder / f"memory_stages-{family}.png")
+    save_figure(figure, folder / f"memory_stages-{family}.png")
     return table
 
 
@@ -225,7 +225,7 @@ def _similarity(collected: Collected, family: str, folder: Path) -> list[list[ob
         ):
             _heat(axis, measure, grid)
         figure.suptitle(f"{family}, {kind}: similarity of the modules of S and of L, by layer")
-        _save(figure, folder / f"similarity-{family}-{kind}.png")
+        save_figure(figure, folder / f"similarity-{family}-{kind}.png")
     return table
 
 

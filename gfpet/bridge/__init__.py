@@ -5,6 +5,7 @@ from __future__ import annotations
 from gfpet.bridge._activations import (
     ActivationCache,
     Activations,
+    MappedFile,
     Plan,
     RowStore,
     plan_activations,
@@ -18,6 +19,7 @@ __all__ = [
     "ActivationCache",
     "Activations",
     "Ladder",
+    "MappedFile",
     "Plan",
     "RowStore",
     "Rungs",

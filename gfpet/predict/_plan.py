@@ -44,7 +44,7 @@ def _checkpoint(section: str) -> Callable[[Params, str], dict[str, Any]]:
     return lambda params, _: {} if getattr(params, section).gradient_checkpointing is True else {key: True}
 
 
-def _less(key: str, factor: float, least: float) -> Callable[[Params, str], dict[str, Any]]:
+def _less(key: str, factor: int, least: float | int) -> Callable[[Params, str], dict[str, Any]]:
     section, name = key.split(".")
 
     def changes(params: Params, _: str) -> dict[str, Any]:
@@ -109,6 +109,10 @@ _REMEDIES = (
 )
 
 
+WithChanges = Callable[[Params, dict[str, Any]], Params]
+"""The parameters with other values for some dotted keys; `gfpet.params_file.with_values`."""
+
+
 def plan_within(
     budget: int, small: Shape, large: Shape, work: Workload, params: Params, with_changes: WithChanges, *, kind: str
 ) -> tuple[list[Fit], Params]:
@@ -120,7 +124,9 @@ def plan_within(
         with_changes: the parameters with other values for some dotted keys.
     """
     before = _sizes(set(STAGES), small, large, work, params, kind)
-    now, made = dict(before), {stage: ({}, ()) for stage in before}  # type: dict[str, int], dict[str, tuple[dict[str, Any], tuple[str, ...]]]
+    now = dict(before)
+    changed_by: dict[str, dict[str, Any]] = {stage: {} for stage in before}
+    costs: dict[str, list[str]] = {stage: [] for stage in before}
     for remedy in _REMEDIES:
         needed = {stage for stage in remedy.stages if now.get(stage, 0) > budget}
         changes = remedy.changes(params, large.family) if needed else {}
@@ -131,15 +137,16 @@ def plan_within(
         if not any(sizes[stage] < now[stage] for stage in needed):
             continue
         params = changed
-        for stage, size in sizes.items():
-            if size != now[stage] or stage in needed:
-                old, cost = made[stage]
-                made[stage] = ({**old, **changes}, (*cost, remedy.cost))
-                now[stage] = size
-    return [Fit(s, before[s], now[s], now[s] <= budget, *made[s]) for s in STAGES if s in before], params
-
-
-WithChanges = Callable[[Params, dict[str, Any]], Params]
+        now |= sizes
+        for stage in needed:
+            changed_by[stage] |= changes
+            costs[stage].append(remedy.cost)
+    fits = [
+        Fit(stage, before[stage], now[stage], now[stage] <= budget, changed_by[stage], tuple(costs[stage]))
+        for stage in STAGES
+        if stage in before
+    ]
+    return fits, params
 
 
 def _sizes(stages: set[str], small: Shape, large: Shape, work: Workload, params: Params, kind: str) -> dict[str, int]:

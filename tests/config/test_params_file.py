@@ -90,8 +90,10 @@ def test_every_problem_is_told_at_once(project: Path) -> None:
         "seeds: names something twice: [0, 0]",
         f"modules.adapter.sites[1]: got 'attn.out'; allowed: {', '.join(get_args(Site))}; did you mean 'attn.o'?",
         "tune.patience: got '3'; it must be a valid integer",
-        "prune.factr: unknown key; did you mean 'factor'?; allowed here: "
-         "importance, reduction, factor, examples, batch_size",
+        (
+            "prune.factr: unknown key; did you mean 'factor'?; allowed here: "
+            "importance, reduction, factor, examples, batch_size"
+        ),
     ]
 
 

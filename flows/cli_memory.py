@@ -204,6 +204,7 @@ def _resolve(
 ) -> _Pair:
     import torch
 
+    from gfpet.config import DERIVE
     from gfpet.params_file import with_preset, with_values
     from gfpet.predict import Workload, find_shape
 
@@ -217,6 +218,11 @@ def _resolve(
     shapes = []
     for other, checkpoint in ((small, pair.small), (large, pair.large)):
         name, _, revision = (other or "").partition("@")
+        if not name and checkpoint.path == DERIVE:
+            raise ConfigError(
+                f"models.{family}.small.path is '{DERIVE}', and a derived model has no sizes yet: name one like it "
+                "with --small."
+            )
         path = name or (str(root / checkpoint.path) if (root / checkpoint.path).is_dir() else checkpoint.path)
         shapes.append(find_shape(path, revision or (None if name else checkpoint.revision)))
     work = Workload(params.reference.batch_size, length or params.models.max_length, torch.device("cpu"))

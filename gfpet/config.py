@@ -12,8 +12,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Task = Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
 Kind = Literal["lora", "adapter", "prefix"]
-FamilyName = Literal["gpt2", "t5"]
+FamilyName = Literal["gpt2", "llama", "t5"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+DERIVE = "derive"
+"""The path of a small model that is made from the large one."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -91,18 +94,46 @@ class Checkpoint(Section):
     """Where a model comes from."""
 
     path: str
-    """Local folder in the `save_pretrained` form, or a hub id."""
+    """Local folder in the `save_pretrained` form, a file that ends in `.gguf`, or a hub id; of the small model also
+    `derive`: made from the large one by stage `derive`."""
     revision: str | None = None
-    """Commit on the hub; required for a hub id, unused for a folder."""
+    """Commit on the hub; required for a hub id, unused for what lies here."""
     dtype: Dtype = "float32"
     """Data type of its weights."""
+
+
+class LargeCheckpoint(Checkpoint):
+    """Where the large model comes from, and how its weights are kept: it only runs forward."""
+
+    device_map: Literal["single", "auto"] = "single"
+    """`single`: all of it on `models.device`. `auto`: what does not fit there goes to CPU memory, then to disk."""
+    memory_gb: PositiveFloat | None = None
+    """With `device_map: auto`, what its weights may take of `models.device`, in units of 10^9 bytes; null: what is free
+    but a tenth."""
+    quantisation: Literal["none", "int8", "int4"] = "none"
+    """Weights of its linear maps in 8 or 4 bits, through bitsandbytes, where the hardware has them."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> LargeCheckpoint:
+        if self.quantisation != "none" and self.device_map != "single":
+            raise ValueError(
+                f"quantisation is '{self.quantisation}' and device_map '{self.device_map}': quantised weights stay on "
+                "one device; set device_map to 'single', or quantisation to 'none'"
+            )
+        return self
 
 
 class Pair(Section):
     """A small and a large model of one family, with one tokenizer."""
 
     small: Checkpoint
-    large: Checkpoint
+    large: LargeCheckpoint
+
+    @model_validator(mode="after")
+    def _only_small_is_derived(self) -> Pair:
+        if self.large.path == DERIVE:
+            raise ValueError(f"large.path is '{DERIVE}', but only the small model can be derived, from the large one")
+        return self
 
 
 class Models(Section):
@@ -117,11 +148,15 @@ class Models(Section):
     their beginning."""
     gpt2: Pair = Pair(
         small=Checkpoint(path="checkpoints/gpt2/small"),
-        large=Checkpoint(path="checkpoints/gpt2/large"),
+        large=LargeCheckpoint(path="checkpoints/gpt2/large"),
+    )
+    llama: Pair = Pair(
+        small=Checkpoint(path="checkpoints/llama/small"),
+        large=LargeCheckpoint(path="checkpoints/llama/large"),
     )
     t5: Pair = Pair(
         small=Checkpoint(path="checkpoints/t5/small"),
-        large=Checkpoint(path="checkpoints/t5/large"),
+        large=LargeCheckpoint(path="checkpoints/t5/large"),
     )
 
 
@@ -176,6 +211,35 @@ class Optimisation(Section):
     """Optimizer steps between two resumable checkpoints."""
 
 
+class Heal(Optimisation):
+    """Distilling the large model into the derived one, on text without labels."""
+
+    epochs: NonNegative = 0
+    """0 leaves the derived model as it was cut out."""
+    batch_size: Positive = 8
+    examples: Positive = 1024
+    """Contexts of training examples (over all tasks, answers left out) to learn from."""
+    learning_rate: PositiveFloat = 3e-4
+
+
+class Derive(Section):
+    """Stage `derive`: a small model out of the large one, where `models.<family>.small.path` is `derive`."""
+
+    layers: PositiveFloat = 0.34
+    """Blocks that stay: below 1 a part of the large model's, from 1 on their number."""
+    choice: Literal["angular", "cka", "even"] = "angular"
+    """Which go: those whose output is most like their input, by angle or by CKA; or evenly spread ones."""
+    examples: Positive = 64
+    """Contexts of training examples that the likeness is measured on."""
+    heal: Heal = Heal()
+
+    @model_validator(mode="after")
+    def _whole_number(self) -> Derive:
+        if self.layers >= 1 and self.layers != int(self.layers):
+            raise ValueError(f"layers is {self.layers:g}: a part of the layers is below 1, a number of them whole")
+        return self
+
+
 class Tune(Optimisation):
     """Stage `tune`: a module on the small model."""
 
@@ -203,7 +267,8 @@ class Reference(Optimisation):
 class Align(Section):
     """Stage `align`: closed-form maps between the activations of the two models, from forward passes only."""
 
-    method: Literal["ridge", "procrustes"] = "ridge"
+    method: Literal["ridge", "procrustes", "identity"] = "ridge"
+    """`identity` fits nothing: for a small model as wide as the large one, as a derived one is."""
     ridge: PositiveFloat = 1e-2
     """Ridge penalty, as a part of the mean variance of the inputs."""
     centre: bool = True
@@ -213,8 +278,9 @@ class Align(Section):
     """Texts read at a time."""
     budget_gb: PositiveFloat = 1.0
     """Memory for sums and maps, in units of 10^9 bytes: where all layers' are more, the text is read several times."""
-    layer_map: Literal["stack", "interpolate", "depth", "cka"] = "interpolate"
-    """Which layer of the small model a layer of the large one takes its module from (METHOD: layer map)."""
+    layer_map: Literal["stack", "interpolate", "depth", "cka", "derived"] = "interpolate"
+    """Which layer of the small model a layer of the large one takes its module from (METHOD: layer map). `derived`:
+    each layer of a derived small model goes back to where it was cut out; the others take none."""
 
 
 class Prune(Section):
@@ -307,6 +373,7 @@ class Params(Section):
     prepare: Prepare = Prepare()
     models: Models = Models()
     modules: Modules = Modules()
+    derive: Derive = Derive()
     tune: Tune = Tune()
     reference: Reference = Reference()
     align: Align = Align()

@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gfpet._yaml_edit import write_values
-from gfpet.config import Checkpoint, Params
+from gfpet.config import DERIVE, Checkpoint, Params
 from gfpet.errors import ConfigError, nearest, unknown
 
 Change = tuple[str, Any, Any]
@@ -230,8 +230,11 @@ def _unpinned(values: dict[str, Any], root: Path) -> Iterator[str]:
 def is_hub_id(path: str, root: Path = Path()) -> bool:
     """Whether a model's `path` is a name on the hub (`gpt2`, `org/name`) rather than a folder.
 
-    A path that exists, starts with `.`, `/` or `~`, or has more than one slash is a folder.
+    A path that exists, starts with `.`, `/` or `~`, or has more than one slash is a folder; one that ends in `.gguf` is
+    a file, and `derive` is no place at all.
     """
+    if path == DERIVE or path.lower().endswith(".gguf"):
+        return False
     return not path.startswith((".", "/", "~")) and path.count("/") <= 1 and not (root / path).is_dir()
 
 

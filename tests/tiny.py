@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from gfpet.data.examples import Example
 from gfpet.families import Dims, Family, StackDims, stack_of
@@ -59,6 +60,48 @@ def tiny_gpt2(
             is_gain = name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + float(is_gain))
     return model.eval().requires_grad_(False)
+
+
+def tiny_llama(
+    width: int = 16,
+    layers: int = 2,
+    *,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head_width: int = 8,
+    seed: int = 0,
+    kind: str = "llama",
+    **options: Any,
+) -> nn.Module:
+    """A Llama-shaped model with grouped heads and random weights; heads do not fill its width.
+
+    Args:
+        kind: `config.model_type`: `llama`, `qwen2` (biases on queries, keys and values), `qwen3`, `mistral`.
+    """
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=256,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_width,
+        attn_implementation="sdpa",
+        bos_token_id=END,
+        eos_token_id=END,
+        pad_token_id=END,
+        **options,
+    )
+    model: Any = AutoModelForCausalLM.from_config(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_gain = "norm" in name
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + float(is_gain))
+    frozen: nn.Module = model.eval().requires_grad_(False)
+    return frozen
 
 
 def tiny_loaded(width: int = 16, layers: int = 2, *, seed: int = 0) -> LoadedModel:

@@ -7,9 +7,10 @@ from gfpet.families._dims import Dims, StackDims
 from gfpet.families._family import Attention, Family, Site, Stack, stack_of
 from gfpet.families._texts import Frame, Padded, Texts
 from gfpet.families.gpt2 import GPT2
+from gfpet.families.llama import LLAMA
 from gfpet.families.t5 import T5
 
-FAMILIES = {family.name: family for family in (GPT2, T5)}
+FAMILIES = {family.name: family for family in (GPT2, LLAMA, T5)}
 
 
 def find_family(name: str) -> Family:

@@ -6,7 +6,7 @@ tensors begin with their stack (`encoder.attn.q.A`) where there are two, and wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -85,8 +85,8 @@ class Family:
     """Where things are in the Hugging Face models of one family."""
 
     name: str
-    model_type: str
-    """`config.model_type` of its checkpoints."""
+    model_types: tuple[str, ...]
+    """What `config.model_type` of its checkpoints may be."""
     loader: Literal["AutoModelForCausalLM", "AutoModelForSeq2SeqLM"]
     """Class of transformers that loads its checkpoints."""
     stacks: tuple[Stack, ...]
@@ -101,6 +101,8 @@ class Family:
     """Sizes from a configuration."""
     resized: Callable[[Any, Dims], nn.Module]
     """A new, uninitialised model like the configuration's, with other sizes."""
+    thinned: Callable[[Any, Mapping[str, Sequence[int]]], Any] | None = None
+    """A configuration like the given one, of a model with only these blocks, by stack; None: not to be had."""
     positioned: str | None = None
     """Attribute path of the part that takes `position_ids`, which a prefix shifts; None: positions are relative."""
     frame: Callable[[Any, Any], Frame] | None = None
@@ -184,7 +186,10 @@ class Family:
     def site_widths(self, model: nn.Module, name: str) -> tuple[int, int]:
         """`(d_in, d_out)` of a site, the same in every block."""
         site = self.site(name)
-        weight = self.weight_in_out(self.maps_of(model, name)[0])
+        linear = self.maps_of(model, name)[0]
+        if isinstance(linear, nn.Linear):  # its weight may be packed, in few bits
+            return linear.in_features, linear.out_features // site.parts
+        weight = self.weight_in_out(linear)
         return weight.shape[0], weight.shape[1] // site.parts
 
     @staticmethod

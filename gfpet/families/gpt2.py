@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
+from gfpet.errors import ModelError
 from gfpet.families._dims import Dims, StackDims
 from gfpet.families._family import Attention, Family, Site, Stack, run_decoder
 
@@ -40,9 +42,20 @@ def _resized(config: GPT2Config, dims: Dims) -> nn.Module:
     return model
 
 
+def _thinned(config: GPT2Config, kept: Mapping[str, Sequence[int]]) -> GPT2Config:
+    if config.scale_attn_by_inverse_layer_idx:
+        raise ModelError(
+            "this GPT-2 divides attention by the block's number (scale_attn_by_inverse_layer_idx), which a block that "
+            "moves would change; take a small model that is not derived."
+        )
+    config = copy.deepcopy(config)
+    config.n_layer = len(kept["decoder"])
+    return config
+
+
 GPT2 = Family(
     name="gpt2",
-    model_type="gpt2",
+    model_types=("gpt2",),
     loader="AutoModelForCausalLM",
     stacks=(
         Stack(
@@ -84,4 +97,5 @@ GPT2 = Family(
     dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     dims=_dims,
     resized=_resized,
+    thinned=_thinned,
 )

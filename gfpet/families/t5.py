@@ -13,6 +13,7 @@ first block of each stack and used by all of them, hence one set of heads a stac
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +68,12 @@ def _resized(config: T5Config, dims: Dims) -> nn.Module:
         # transformers ties the head of every new T5; that of version 1.1 is one of its own.
         model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
     return model
+
+
+def _thinned(config: T5Config, kept: Mapping[str, Sequence[int]]) -> T5Config:
+    config = copy.deepcopy(config)
+    config.update({"num_layers": len(kept["encoder"]), "num_decoder_layers": len(kept["decoder"])})
+    return config
 
 
 def _prefix_bias(first: nn.Module, query: int, prefix: int) -> Tensor:
@@ -125,7 +132,7 @@ def _variant(config: T5Config) -> Family:
 
 T5 = Family(
     name="t5",
-    model_type="t5",
+    model_types=("t5",),
     loader="AutoModelForSeq2SeqLM",
     stacks=_stacks(gated=False),
     run=_run,
@@ -138,6 +145,7 @@ T5 = Family(
     dropouts=("dropout_rate",),
     dims=_dims,
     resized=_resized,
+    thinned=_thinned,
     frame=_frame,
     variant=_variant,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gfpet.align import explained, fit_maps, layer_groups, map_shapes, spaces_for
+from gfpet.align import explained, fit_maps, identity_maps, layer_groups, map_shapes, spaces_for
 from gfpet.bridge import (
     ActivationCache,
     Activations,
@@ -23,7 +23,7 @@ from gfpet.bridge import (
     start_transfer,
 )
 from gfpet.config import Params
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.memory import MemoryReading, measure
 from gfpet.models import LoadedModel
@@ -220,8 +220,9 @@ def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[L
 
 
 def _pairs(small: LoadedModel, large: LoadedModel, params: Params) -> LayerMap:
-    # `cka` looks at values; it pairs as many layers as `interpolate` does.
-    name = "interpolate" if params.align.layer_map == "cka" else params.align.layer_map
+    # `cka` looks at values, and pairs as many layers as `interpolate`; `derived` is in a file, and pairs fewer.
+    name = params.align.layer_map
+    name = "interpolate" if name in ("cka", "derived") else name
     return layer_map(name, *(each.family.depths_of(each.model) for each in (small, large)))
 
 
@@ -251,18 +252,22 @@ def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: P
         first.setdefault(next(iter(group)), group)
     with measure("align", [small.model, large.model]) as meter:
         for group in first.values():
-            maps = fit_maps(
-                small,
-                frozen,
-                found,
-                group,
-                reads=reads,
-                writes=writes,
-                method=section.method,
-                ridge=section.ridge,
-                centre=section.centre,
-                step=meter.step,
-            )
+            if section.method == "identity":
+                here = [[space for space in spaces if stack_of(space) in group] for spaces in (reads, writes)]
+                maps = identity_maps(small, large, group, reads=here[0], writes=here[1])
+            else:
+                maps = fit_maps(
+                    small,
+                    frozen,
+                    found,
+                    group,
+                    reads=reads,
+                    writes=writes,
+                    method=section.method,
+                    ridge=section.ridge,
+                    centre=section.centre,
+                    step=meter.step,
+                )
             meter.hold(*maps.named().values())
             explained(maps, small, frozen, found, group, step=meter.step)
             del maps

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from gfpet.errors import ModelError
 from gfpet.families import Dims, Family
+from gfpet.models import weight_named
 from gfpet.prune._importance import Importance
 
 
@@ -107,8 +108,7 @@ def cut(model: nn.Module, family: Family, dims: Dims, kept: Kept) -> nn.Module:
         ModelError: the model has a weight that the family's table does not name.
     """
     bridge = family.resized(model.config, dims)
-    # By all their names: a weight that the Bridge keeps apart may be tied in the large model.
-    weights, whole = dict(model.named_parameters(remove_duplicate=False)), family.dims(model.config)
+    whole = family.dims(model.config)
     apart = {name for name, _ in model.named_parameters()}.difference(name for name, _ in bridge.named_parameters())
     if apart:
         raise ModelError(
@@ -118,7 +118,7 @@ def cut(model: nn.Module, family: Family, dims: Dims, kept: Kept) -> nn.Module:
     with torch.no_grad():
         for name, target in bridge.named_parameters():
             axes, stack, layer = _axes(family, name)
-            source = weights[name].detach()
+            source = weight_named(model, name)
             for axis, axis_name in enumerate(axes):
                 if axis_name != "-":
                     index = _index(kept, whole, stack, axis_name, layer)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gfpet.activations import visited
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
+from gfpet.models import plain_weight
 from gfpet.scoring import Batch, candidate_scores, ranking_loss, trunk_of
 
 Step = Callable[[int], AbstractContextManager[None]]
@@ -115,7 +116,9 @@ def _one_site_per_map(family: Family) -> list[str]:
 
 
 def _weight(model: nn.Module, family: Family, layer: int, name: str) -> Tensor:
-    return family.weight_in_out(family.maps_of(model, name)[layer])
+    linear = family.maps_of(model, name)[layer]
+    weight = plain_weight(linear)
+    return weight.T if isinstance(linear, nn.Linear) else weight
 
 
 def _importance(model: nn.Module, family: Family, value: Callable[[int, str], Tensor]) -> Importance:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers.utils import logging
 
-from gfpet.config import Checkpoint, Optimisation, Pair, Params
+from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Optimisation, Pair, Params
+from gfpet.data.examples import Example, read_examples
 from gfpet.errors import ConfigError
-from gfpet.models import LoadedModel, find_device, load_pretrained
+from gfpet.models import LoadedModel, find_device, load_pretrained, offloaded
+from gfpet.plug import LayerMap
 from gfpet.task_data import TaskData, load_task
 from gfpet.training import Settings
 
@@ -39,13 +43,22 @@ def load_model(
     # It warns of padding without a mask, which is right here: rows are padded on the right, and the models are causal.
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     source = checkpoint_of(params, family, role)
+    path = source.path
+    if path == DERIVE:
+        path = str(derived_folder(family) / "small")
+        if not Path(path).is_dir():
+            raise ConfigError(f"models.{family}.small.path is '{DERIVE}', but {path} is not there; run stage derive.")
     loaded = load_pretrained(
         family,
-        source.path,
+        path,
         revision=source.revision,
         dtype=dtype or source.dtype,
         device=find_device(params.models.device),
+        **(_placement(source) if isinstance(source, LargeCheckpoint) else {}),
     )
+    if kept := offloaded(loaded.model):
+        # Standard error, like a stage's own lines: this may be slow, and is to be seen.
+        print(f"parts of {loaded.name} on {', '.join(f'{k}: {n}' for k, n in kept.items())}", file=sys.stderr)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     prefix = params.modules.prefix.length if "prefix" in params.kinds else 0
     if positions is not None and params.models.max_length + prefix > positions:
@@ -54,6 +67,42 @@ def load_model(
             f"the {positions} positions of {loaded.name}; lower models.max_length to {positions - prefix} or less."
         )
     return loaded
+
+
+def _placement(source: LargeCheckpoint) -> dict[str, Any]:
+    return {
+        "device_map": source.device_map,
+        "memory": None if source.memory_gb is None else int(source.memory_gb * 1e9),
+        "quantisation": source.quantisation,
+        "offload_folder": Path(".work") / "offload",
+    }
+
+
+def derived_folder(family: str) -> Path:
+    """Where stage `derive` writes."""
+    return OUTPUTS / "derive" / family
+
+
+def derived_pairs(family: str) -> LayerMap:
+    """The layer map `derived`: each block of the small model with the one that it was cut out of.
+
+    Raises:
+        ConfigError: the small model was not derived.
+    """
+    about = json.loads((derived_folder(family) / "source.json").read_text(encoding="utf-8"))
+    if not about["derived"]:
+        raise ConfigError(
+            f"align.layer_map is 'derived', but models.{family}.small.path is {about['path']}. Set it to "
+            f"'{DERIVE}', or align.layer_map to stack, interpolate, depth or cka."
+        )
+    return {stack: tuple((block, number) for number, block in enumerate(kept)) for stack, kept in about["kept"].items()}
+
+
+def mixed_examples(params: Params, count: int) -> list[Example]:
+    """The first `count` training examples, round-robin over the tasks."""
+    by_task = [read_examples(OUTPUTS / "prepare" / task / "train.jsonl") for task in params.tasks]
+    longest = max(len(rows) for rows in by_task)
+    return [rows[number] for number in range(longest) for rows in by_task if number < len(rows)][:count]
 
 
 def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:

@@ -10,6 +10,7 @@ import sys
 from gfpet.align import (
     explained,
     fit_maps,
+    identity_maps,
     layer_groups,
     layer_likeness,
     map_shapes,
@@ -17,15 +18,15 @@ from gfpet.align import (
     save_pairs,
     spaces_for,
 )
-from gfpet.data.examples import Example, read_examples
+from gfpet.data.examples import Example
 from gfpet.errors import DataError
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.models import require_same_tokenizer
 from gfpet.plug import MapsWriter, layer_map
 from gfpet.scoring import Batch, EncodedExample, batches
 from gfpet.stages._harness import StageRun, main, stage
-from gfpet.stages._inputs import OUTPUTS, load_model
+from gfpet.stages._inputs import derived_pairs, load_model, mixed_examples
 from gfpet.task_data import pad_token
 
 # Tokens that decide the layer map `cka`.
@@ -51,27 +52,33 @@ def align(family: str) -> None:
                 likeness = layer_likeness(
                     small, frozen, _batches(text[:split], pad, section.batch_size), tokens=_CKA_TOKENS
                 )
-            pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
+            if section.layer_map == "derived":
+                pairs = derived_pairs(family)
+            else:
+                pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
             reads, writes = _spaces(run, small.family)
             asked = {"reads": reads, "writes": writes}
-            file = MapsWriter(
-                run.output / "maps.safetensors", map_shapes(small, large, pairs, **asked, centre=section.centre)
-            )
+            centre = section.centre and section.method != "identity"
+            file = MapsWriter(run.output / "maps.safetensors", map_shapes(small, large, pairs, **asked, centre=centre))
             found: dict[str, list[tuple[float, int]]] = {}
             budget = int(section.budget_gb * 1e9)
             groups = list(layer_groups(pairs, small.family, small.model, large.model, **asked, budget=budget))
             for group, start in groups:
-                maps = fit_maps(
-                    small,
-                    frozen,
-                    _batches(text[:split], pad, section.batch_size),
-                    group,
-                    **asked,
-                    method=section.method,
-                    ridge=section.ridge,
-                    centre=section.centre,
-                    step=meter.step,
-                )
+                here = {name: {space for space in spaces if stack_of(space) in group} for name, spaces in asked.items()}
+                if section.method == "identity":
+                    maps = identity_maps(small, large, group, **here)
+                else:
+                    maps = fit_maps(
+                        small,
+                        frozen,
+                        _batches(text[:split], pad, section.batch_size),
+                        group,
+                        **here,
+                        method=section.method,
+                        ridge=section.ridge,
+                        centre=centre,
+                        step=meter.step,
+                    )
                 file.write(maps, start)
                 held_out = _batches(text[split:], pad, section.batch_size)
                 for name, value in explained(maps, small, frozen, held_out, group, step=meter.step).items():
@@ -90,15 +97,12 @@ def align(family: str) -> None:
 
 
 def _examples(run: StageRun) -> list[Example]:
-    """The first `align.examples` training examples, round-robin over the tasks.
+    """The texts that both models read.
 
     Raises:
-        DataError: fewer than two texts, so that none can be held out.
+        DataError: too few of them, so that none can be held out.
     """
-    by_task = [read_examples(OUTPUTS / "prepare" / task / "train.jsonl") for task in run.params.tasks]
-    longest = max(len(rows) for rows in by_task)
-    mixed = [rows[number] for number in range(longest) for rows in by_task if number < len(rows)]
-    taken = mixed[: run.params.align.examples]
+    taken = mixed_examples(run.params, run.params.align.examples)
     if len(taken) < _HELD_OUT:
         raise DataError(
             f"align has {len(taken)} training texts; it needs at least {_HELD_OUT}. "

@@ -141,6 +141,9 @@ def train(
                 for group, wanted in zip(optimizer.param_groups, groups, strict=True):
                     group["lr"] = wanted.learning_rate * factor
                 chosen = order[number * per_step : (number + 1) * per_step]
+                if settings.accumulation > 1:
+                    # Like lengths together: a batch is padded to its longest row, and the step's sum stays the same.
+                    chosen.sort(key=lambda index: -max(row.size for row in encoded[index].rows))
                 batches = [
                     collate([encoded[index] for index in chosen[start : start + settings.batch_size]], pad=pad)
                     for start in range(0, len(chosen), settings.batch_size)

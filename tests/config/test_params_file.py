@@ -50,7 +50,7 @@ def test_shipped_file_comments_every_section() -> None:
 
 @pytest.mark.parametrize("name", preset_names(ROOT / "params.yaml"))
 def test_every_preset_is_valid(project: Path, name: str) -> None:
-    overrides = ["prepare.directory=data"] if name == "directory" else []
+    overrides = ["prepare.directory=data"] if name in ("directory", "smollm2") else []
     apply_preset(name, overrides, project)
     params = load_params(project)
     assert params.preset == name
@@ -79,7 +79,7 @@ def test_every_problem_is_told_at_once(project: Path) -> None:
     edit(project, "tasks: [boolq, cb, copa]", "tasks: [bolq, copa, 3]")
     edit(project, "  factor: 4.0", "  factr: 4.0")
     edit(project, "  sites: [attn.o, mlp.down]", "  sites: [attn.o, attn.out]")
-    edit(project, "  patience: 3", "  patience: '3'")
+    edit(project, "\n  patience: 3", "\n  patience: '3'")
     edit(project, "seeds: [0]", "seeds: [0, 0]\nkinds: [lora]")
     lines = problems(project)
     assert lines == [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gfpet.activations import captured
-from gfpet.align import Method, explained, fit_maps, load_pairs, read_through, save_pairs, spaces_for
+from gfpet.align import Method, explained, fit_maps, layer_groups, load_pairs, read_through, save_pairs, spaces_for
 from gfpet.errors import DataError
 from gfpet.families.gpt2 import GPT2
 from gfpet.frozen import FrozenModel
@@ -177,3 +177,14 @@ def test_a_broken_layer_map_is_told(tmp_path: Path, content: str | None, said: s
         (tmp_path / "layers.json").write_text(content)
     with pytest.raises(DataError, match=said):
         load_pairs(tmp_path / "layers.json")
+
+
+@pytest.mark.parametrize("method", ["ridge", "procrustes"])
+def test_maps_in_groups_of_layers_are_the_maps_of_all_layers(method: str) -> None:
+    whole = fit_maps(SMALL, FROZEN, batched(text(), 7), PAIRS, reads=READS, writes=WRITES, method=method).named()
+    groups = list(layer_groups(PAIRS, SMALL.family, SMALL.model, FROZEN._model, reads=READS, writes=WRITES, budget=1))
+    assert len(groups) == len(PAIRS["decoder"])
+    for group, start in groups:
+        part = fit_maps(SMALL, FROZEN, batched(text(), 7), group, reads=READS, writes=WRITES, method=method)
+        for name, tensor in part.named().items():
+            torch.testing.assert_close(tensor, whole[name][start["decoder"] : start["decoder"] + 1])

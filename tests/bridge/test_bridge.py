@@ -173,3 +173,20 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
         plugged = trunk_of(frozen, FAMILY)(batch)
     assert torch.equal(plugged, tuned)
     assert projected(module, transfer.w_plug).parameters == module.parameters
+
+
+def test_checkpointing_trains_the_same_bridge() -> None:
+    """The ladder mixes in hooks, which the model's own checkpointing does not cover: they must run again, too."""
+    found = []
+    for again in (False, True):
+        large, bridge, ladder, plan = parts(4.0)
+        transfer = transfer_of("lora", bridge)
+        read = recomputed(large, FAMILY, plan, bridge.kept.residual)
+        fit_bridge(
+            bridge, FAMILY, ladder, transfer, tiny_task(), read, read, Settings(epochs=1, batch_size=6),
+            learning_rate=1e-2, bridge_learning_rate=1e-2, train_bridge=True, seed=0, gradient_checkpointing=again,
+            hooks=Hooks(),
+        )  # fmt: skip
+        found.append([*transfer.trained.values(), *ladder.tensors.values(), *bridge.model.parameters()])
+    for plain, other in zip(*found, strict=True):
+        torch.testing.assert_close(plain, other)

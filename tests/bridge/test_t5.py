@@ -251,14 +251,14 @@ def test_a_module_goes_from_s_through_l_to_the_bridge_and_is_trained(kind: str) 
         if series == "loss":
             losses.append(value)
 
-    before = {name: tensor.clone() for name, tensor in transfer.trained("learned").items()}
+    before = {name: tensor.clone() for name, tensor in transfer.trained.items()}
     fit_bridge(
         bridge, T5, start_ladder(plan, bridge.kept.residual, 0.1, CPU), transfer, tiny_task_t5(), read, read,
         Settings(epochs=4, batch_size=6, patience=0, warmup=0.0), learning_rate=1e-2, bridge_learning_rate=1e-2,
-        train_bridge=True, w_down="learned", seed=0, gradient_checkpointing=False, hooks=Hooks(log=log),
+        train_bridge=True, seed=0, gradient_checkpointing=False, hooks=Hooks(log=log),
     )  # fmt: skip
     assert losses[-1] < losses[0]
-    still = {name for name, tensor in transfer.trained("learned").items() if torch.equal(tensor, before[name])}
+    still = {name for name, tensor in transfer.trained.items() if torch.equal(tensor, before[name])}
     assert still == set()
     with FROZEN.forward_only() as large, inserted(large, T5, transfer.in_large().detached()):
         assert torch.isfinite(trunk_of(large, T5)(text(8)[0])).all()

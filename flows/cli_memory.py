@@ -168,6 +168,41 @@ def profile(
         typer.echo(f"{sum(parts.values()) / 2**20:10.1f} MiB  in all\nplot: {path}")
 
 
+@memory.command()
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="full, lora, adapter, prefix, mezo, ladder side-tuning, gfpet.")
+    ] = None,
+    preset: Preset = None,
+    overrides: Overrides = None,
+    large: Large = None,
+    small: Small = None,
+    batch: Batch = None,
+    length: Length = None,
+    kind: Annotated[str, typer.Option(help="Kind of module of gfpet.")] = "lora",
+    stages: Annotated[
+        list[str] | None, typer.Option("--stage", help="Only this stage of gfpet; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the steps with real tensors (random weights) as well, and compare what they take with what was foretold."""
+    with errors_as_text():
+        from gfpet.predict import compare
+
+        pair = _resolve(find_root(Path.cwd()), preset, overrides, large, small, batch, length)
+        rows = compare(names or ["gfpet"], kind, pair.small, pair.large, pair.work, pair.params, stages, say=_told)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+            return
+        for row in rows:
+            off = row["foretold"] / row["measured"] - 1
+            typer.echo(
+                f"{row['method']:<24} {row['stage']:<8} measured {row['measured'] / 2**30:8.3f} GiB  "
+                f"foretold {row['foretold'] / 2**30:8.3f} GiB  {off:+.1%}  RSS {row['rss'] / 2**30:.2f} GiB  "
+                f"{row['seconds']:.0f} s"
+            )
+
+
 class _Pair:
     """A pair of models, and what they are run on."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gfpet.predict._methods import GRADIENT, OTHERS, Method, run_method
+from gfpet.predict._compare import compare
+from gfpet.predict._methods import GRADIENT, OTHERS, Method, Peaks, run_method
 from gfpet.predict._ours import kind_stages, shared_stages
 from gfpet.predict._plan import Fit, plan_within
 from gfpet.predict._profile import profile_stage
@@ -22,9 +23,11 @@ __all__ = [
     "Fit",
     "Forecast",
     "Method",
+    "Peaks",
     "Shape",
     "Workload",
     "as_records",
+    "compare",
     "find_shape",
     "forecast",
     "kind_stages",

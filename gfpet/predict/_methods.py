@@ -15,7 +15,6 @@ from gfpet.memory import MemoryReading, Resident, measure
 from gfpet.mezo import mezo_step
 from gfpet.models import LoadedModel
 from gfpet.modules import inserted
-from gfpet.predict._sizes_only import sizes_only
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.scoring import candidate_scores, collate, head_of, predict, ranking_loss, trunk_of
 from gfpet.training import Settings
@@ -54,7 +53,7 @@ def settings(batch: int) -> Settings:
 def run_method(method: Method, large: Shape, work: Workload, params: Params, by_module: bool = False) -> Peaks:
     """Peaks of a method's stages: `tune L` and `infer`."""
     dtype = getattr(torch, params.reference.dtype)
-    with sizes_only():
+    with work.tensors():
         loaded = shaped(large, dtype, work.device)
         if method.name == "mezo":
             return _mezo(loaded, work, params)

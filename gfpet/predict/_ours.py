@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from gfpet.align import explained, fit_maps, identity_maps, layer_groups, map_shapes, spaces_for
 from gfpet.bridge import (
@@ -30,28 +29,12 @@ from gfpet.models import LoadedModel
 from gfpet.modules import PetModule, inserted
 from gfpet.plug import LayerMap, Projection, layer_map, spaces_of
 from gfpet.predict._methods import Peaks, infer, settings
-from gfpet.predict._sizes_only import sizes_only
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
 from gfpet.scoring import batches, head_of
-from gfpet.task_data import TaskData
 from gfpet.tuning import Hooks, start_module, tune_module, wants_checkpointing
 
 Step = Callable[[int], AbstractContextManager[None]]
-
-
-class _Sizes:
-    """Stands for the cache's file: rows go nowhere, and come back as sizes."""
-
-    def __init__(self, _: Path, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
-        self._dtype, self._shape = dtype, shape
-
-    def put(self, start: int, values: Tensor) -> None:
-        """Forget them."""
-
-    def take(self, start: int, stop: int) -> Tensor:
-        """Values of the right size."""
-        return torch.empty(stop - start, *self._shape[1:], dtype=self._dtype)
 
 
 SHARED = ("align", "prune")
@@ -61,7 +44,7 @@ OF_KIND = ("tune S", "cache", "bridge", "infer")
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
     """Peaks of the stages that all kinds go through: `align`, `prune`."""
     peaks: Peaks = {}
-    with sizes_only():
+    with work.tensors():
         s, loaded = _pair(small, large, work, params)
         if "align" in only:
             peaks["align"] = align_peak(s, loaded, work, params)
@@ -82,7 +65,7 @@ def kind_stages(
 ) -> Peaks:
     """Peaks of the stages that a module of one kind goes through: `tune S`, `cache`, `bridge`, `infer`."""
     peaks: Peaks = {}
-    with sizes_only():
+    with work.tensors():
         s, loaded = _pair(small, large, work, params)
         family, data = loaded.family, work.task(loaded.family)
         module = start_module(kind, s, getattr(params.modules, kind).model_dump(), data, seed=0)
@@ -94,7 +77,7 @@ def kind_stages(
         reads, writes = spaces_of(module)
         # As stage align leaves them on disk.
         shapes = map_shapes(s, loaded, pairs, reads=reads, writes=writes, centre=params.align.centre)
-        maps = Projection.of({name: torch.empty(shape) for name, shape in shapes.items()})
+        maps = Projection.of({name: torch.zeros(shape) for name, shape in shapes.items()})
         bridge = make_bridge(loaded, params)
         transfer = start_transfer(
             module,
@@ -110,9 +93,9 @@ def kind_stages(
             seed=0,
         )
         del s, maps
-        cache, plan = _cache(loaded, bridge, data, params)
+        cache, plan = _cache(loaded, bridge, work, params)
         if "cache" in only:
-            peaks["cache"] = cache_peak(cache, loaded, bridge, work, data)
+            peaks["cache"] = cache_peak(cache, loaded, bridge, work, params)
         if "infer" in only:
             plugged = transfer.in_large().detached()
             with inserted(loaded.model, family, plugged):
@@ -143,9 +126,10 @@ def tune_peak(
     return meter.reading
 
 
-def _cache(large: LoadedModel, bridge: Bridge, data: TaskData, params: Params) -> tuple[ActivationCache, Plan]:
+def _cache(large: LoadedModel, bridge: Bridge, work: Workload, params: Params) -> tuple[ActivationCache, Plan]:
     section, dims = params.bridge.activations, large.family.dims(large.model.config)
-    lengths = row_lengths(data.train.encoded)
+    most = max(work.batch, params.bridge.batch_size, params.evaluate.batch_size)
+    lengths = row_lengths(work.split(large.family, 2, most).encoded)
     plan = plan_activations(
         section.store,
         tokens={stack: sum(each) for stack, each in lengths.items()},
@@ -155,20 +139,21 @@ def _cache(large: LoadedModel, bridge: Bridge, data: TaskData, params: Params) -
         dtype=getattr(torch, section.dtype),
         budget=int(section.budget_gb * 1e9),
     )
-    return ActivationCache(Path(), plan, lengths, _Sizes), plan
+    return ActivationCache(work.real or Path(), plan, lengths, work.rows()), plan
 
 
 def cache_peak(
-    cache: ActivationCache, large: LoadedModel, bridge: Bridge, work: Workload, data: TaskData
+    cache: ActivationCache, large: LoadedModel, bridge: Bridge, work: Workload, params: Params
 ) -> MemoryReading:
     """Filling the cache of L's activations."""
+    size = params.evaluate.batch_size
     with measure("cache", [large.model]) as meter:
         cache.fill(
-            data.eval.encoded,
+            work.split(large.family, 1, size).encoded,
             FrozenModel(large.model),
             large.family,
             bridge.kept.residual,
-            batch_size=len(data.eval),
+            batch_size=size,
             pad=0,
             device=work.device,
             step=meter.step,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from gfpet.bridge import MappedFile, RowStore
 from gfpet.config import Params
 from gfpet.data.examples import Example
 from gfpet.families import Family, find_family
 from gfpet.models import LoadedModel
+from gfpet.predict._sizes_only import sizes_only
 from gfpet.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import EncodedExample, Row
 from gfpet.task_data import Split, TaskData
@@ -32,6 +38,20 @@ class Shape:
     """Of transformers."""
 
 
+class _Sizes:
+    """Stands for the cache's file: rows go nowhere, and come back as sizes."""
+
+    def __init__(self, _: Path, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+        self._dtype, self._shape = dtype, shape
+
+    def put(self, start: int, values: Tensor) -> None:
+        """Forget them."""
+
+    def take(self, start: int, stop: int) -> Tensor:
+        """Values of the right size."""
+        return torch.empty(stop - start, *self._shape[1:], dtype=self._dtype)
+
+
 @dataclass(frozen=True)
 class Workload:
     """A batch of rows of `length` tokens each, with two one-token candidates (a verbalizer's)."""
@@ -39,6 +59,17 @@ class Workload:
     batch: int
     length: int
     device: torch.device
+    real: Path | None = None
+    """A folder for the activation cache, where the steps are to run on real tensors (random weights) and be measured;
+    None runs them on sizes alone."""
+
+    def tensors(self) -> AbstractContextManager[None]:
+        """What the steps run in."""
+        return sizes_only() if self.real is None else nullcontext()
+
+    def rows(self) -> Callable[[Path, torch.dtype, tuple[int, int, int]], RowStore]:
+        """What keeps the activation cache's rows."""
+        return _Sizes if self.real is None else MappedFile
 
     def split(self, family: Family, batches: int, batch: int | None = None) -> Split:
         """Examples for some batches."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import GPT2Config
 
-import gfpet.predict._methods as methods
-import gfpet.predict._ours as ours
-from gfpet.bridge import MappedFile
 from gfpet.config import Params
 from gfpet.params_file import with_values
-from gfpet.predict import OTHERS, Method, Shape, Workload, kind_stages, run_method, shared_stages
+from gfpet.predict import OTHERS, Method, Peaks, Shape, Workload, kind_stages, run_method, shared_stages
 
 WORK = Workload(2, 24, torch.device("cpu"))
 SMALL = Shape("small", "gpt2", GPT2Config(vocab_size=300, n_positions=32, n_embd=32, n_layer=2, n_head=2))
@@ -37,19 +33,7 @@ LEAN = with_values(
 TOLERANCE = 0.05
 
 
-@contextmanager
-def _real() -> Iterator[None]:
-    yield
-
-
-def _measured(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """The same functions with real tensors in place of sizes, and the cache in a real file."""
-    monkeypatch.setattr(methods, "sizes_only", _real)
-    monkeypatch.setattr(ours, "sizes_only", _real)
-    monkeypatch.setattr(ours, "_Sizes", lambda path, dtype, shape: MappedFile(folder / path, dtype, shape))
-
-
-def _compare(foretold: methods.Peaks, measured: methods.Peaks) -> None:
+def _compare(foretold: Peaks, measured: Peaks) -> None:
     assert foretold.keys() == measured.keys()
     for stage, reading in measured.items():
         assert reading.cpu_live_peak_bytes is not None
@@ -57,28 +41,21 @@ def _compare(foretold: methods.Peaks, measured: methods.Peaks) -> None:
 
 
 @pytest.mark.parametrize("method", OTHERS, ids=lambda method: method.title)
-def test_the_methods_that_ours_is_compared_with(
-    method: Method, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_methods_that_ours_is_compared_with(method: Method, tmp_path: Path) -> None:
     foretold = run_method(method, LARGE, WORK, PLAIN)
-    _measured(monkeypatch, tmp_path)
-    _compare(foretold, run_method(method, LARGE, WORK, PLAIN))
+    _compare(foretold, run_method(method, LARGE, replace(WORK, real=tmp_path), PLAIN))
 
 
 @pytest.mark.parametrize("params", [PLAIN, LEAN], ids=["plain", "lean"])
 @pytest.mark.parametrize("kind", ["lora", "adapter", "prefix"])
-def test_stages_of_a_kind(kind: str, params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_stages_of_a_kind(kind: str, params: Params, tmp_path: Path) -> None:
     foretold = kind_stages(kind, SMALL, LARGE, WORK, params)
-    _measured(monkeypatch, tmp_path)
-    _compare(foretold, kind_stages(kind, SMALL, LARGE, WORK, params))
+    _compare(foretold, kind_stages(kind, SMALL, LARGE, replace(WORK, real=tmp_path), params))
 
 
 @pytest.mark.parametrize("importance", ["activation", "magnitude", "fisher"])
 @pytest.mark.parametrize("params", [PLAIN, LEAN], ids=["plain", "lean"])
-def test_stages_that_kinds_share(
-    importance: str, params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_stages_that_kinds_share(importance: str, params: Params, tmp_path: Path) -> None:
     params = with_values(params, {"prune.importance": importance})
     foretold = shared_stages(SMALL, LARGE, WORK, params)
-    _measured(monkeypatch, tmp_path)
-    _compare(foretold, shared_stages(SMALL, LARGE, WORK, params))
+    _compare(foretold, shared_stages(SMALL, LARGE, replace(WORK, real=tmp_path), params))

@@ -40,7 +40,8 @@ class Watch:
             leaves: Iterable[Any] = item.parameters() if isinstance(item, nn.Module) else [item]
             for leaf in leaves:
                 if isinstance(leaf, torch.Tensor) and leaf.is_leaf and leaf.requires_grad:
-                    hooked.append(leaf.register_post_accumulate_grad_hook(self._is_gradient))
+                    hook = leaf.register_post_accumulate_grad_hook(self._is_gradient)  # type: ignore[no-untyped-call]
+                    hooked.append(hook)
         hooked.append(optimizer.register_optimizer_step_pre_hook(self._before_step))
         hooked.append(optimizer.register_optimizer_step_post_hook(self._after_step))
         for module, name in self._names.items():

@@ -30,7 +30,7 @@ class LoadedModel:
     @property
     def frame(self) -> Frame | None:
         """How it reads an example, where it is an encoder-decoder."""
-        return self.family.frame(self.tokenizer) if self.family.frame else None
+        return self.family.frame(self.model.config, self.tokenizer) if self.family.frame else None
 
     @property
     def device(self) -> torch.device:

@@ -45,12 +45,11 @@ def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, on
     """Peaks of the stages that all kinds go through: `align`, `prune`."""
     peaks: Peaks = {}
     with work.tensors():
-        s, loaded = _pair(small, large, work, params)
         if "align" in only:
-            peaks["align"] = align_peak(s, loaded, work, params)
-        del s
+            peaks["align"] = align_peak(*_pair(small, large, work, params), work, params)
         if "prune" in only:
-            peaks["prune"] = prune_peak(loaded, work, params)
+            # A model of its own: once L has been seen as frozen, `fisher` may not touch it.
+            peaks["prune"] = prune_peak(_pair(small, large, work, params)[1], work, params)
     return peaks
 
 

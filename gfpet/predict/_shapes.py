@@ -118,7 +118,7 @@ def find_shape(name: str, revision: str | None = None) -> Shape:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"no sizes of {name}: {error}") from error
-    found = next((family.name for family in FAMILIES.values() if family.model_type == config.model_type), None)
+    found = next((family.name for family in FAMILIES.values() if config.model_type in family.model_types), None)
     if found is None:
         raise ModelError(f"{name} is a '{config.model_type}' model. Families here: {', '.join(FAMILIES)}.")
     return Shape(name, found, config)

@@ -26,7 +26,7 @@ def sizes_only() -> Iterator[None]:
 
     A `gfpet.memory.measure` inside counts them at their full size.
     """
-    with FakeTensorMode(), _LargestCase():
+    with FakeTensorMode(), _LargestCase():  # type: ignore[no-untyped-call]
         yield
 
 

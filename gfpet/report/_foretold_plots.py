@@ -65,7 +65,7 @@ def plot_curve(curve: Sequence[Mapping[str, Any]], path: Path) -> None:
     with plain_style():
         figure = Figure(figsize=(6.5, 4.2), layout="constrained")
         axis = figure.subplots()
-        shown = {}
+        shown: dict[str, tuple[Mapping[str, Any], list[float], list[float]]] = {}
         for run in curve:
             for record in run["methods"]:
                 line = shown.setdefault(title_of(record), (record, [], []))

@@ -1,8 +1,8 @@
 """`params.yaml` as one typed model. `gfpet.params_file` reads and writes the file.
 
 The shipped `params.yaml` equals the defaults below (a test holds it). Presets (`presets/*.yaml`) hold only differences.
-Stage programs take a section and hand plain arguments to the library; of that, only `gfpet.predict`, which stands in for
-the stage programs, sees these classes.
+Stage programs take a section and hand plain arguments to the library. Of that, only `gfpet.predict`, which stands in
+for the stage programs, sees these classes.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gfpet._yaml_edit import write_values
-from gfpet.config import DERIVE, Checkpoint, Params
+from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Params
 from gfpet.errors import ConfigError, nearest, unknown
 
 Change = tuple[str, Any, Any]
@@ -169,6 +169,7 @@ def _check(values: dict[str, Any], root: Path, source: str, problems: Sequence[s
     except ValidationError as error:
         found += [_line(item) for item in error.errors() if item["type"] != "missing"]
     found += _unpinned(values, root)
+    found += _without_gradients(params) if params is not None else ()
     if found or params is None:
         count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
         raise ConfigError(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in found))
@@ -227,6 +228,26 @@ def _unpinned(values: dict[str, Any], root: Path) -> Iterator[str]:
             )
 
 
+def _without_gradients(params: Params) -> Iterator[str]:
+    """Gradients of a large model that is spread over devices, or of weights that are packed in few bits."""
+    for family in params.families:
+        large = checkpoints(params, family)[1]
+        spread, packed = large.device_map != "single", large.quantisation != "none"
+        wanted = [method for method in params.reference.methods if spread or (packed and method == "full")]
+        which = f"models.{family}.large.{'device_map' if spread else 'quantisation'}"
+        value = large.device_map if spread else large.quantisation
+        if wanted:
+            yield (
+                f"reference.methods: {', '.join(wanted)} would take gradients of the large model, which {which}={value} "
+                "does not allow; leave them out ([] leaves the table without its ceiling)"
+            )
+        if params.prune.importance == "fisher" and (spread or packed):
+            yield (
+                f"prune.importance: fisher takes gradients of the large model, which {which}={value} does not allow; "
+                "take activation or magnitude"
+            )
+
+
 def is_hub_id(path: str, root: Path = Path()) -> bool:
     """Whether a model's `path` is a name on the hub (`gpt2`, `org/name`) rather than a folder.
 
@@ -281,7 +302,7 @@ def flatten(params: Params) -> dict[str, Any]:
     return flatten_keys(params.model_dump(mode="json"))
 
 
-def checkpoints(params: Params, family: str) -> tuple[Checkpoint, Checkpoint]:
+def checkpoints(params: Params, family: str) -> tuple[Checkpoint, LargeCheckpoint]:
     """The small and the large checkpoint of a family.
 
     Raises:

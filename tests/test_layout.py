@@ -39,7 +39,7 @@ ONLY_FOR = {"gfpet.world": {"prepare", "pretrain"}}
 READ_BEFORE_THE_START = {"kinds", "modules.prefix.length"}
 """Parameters that the shared loader compares with the model's length and then leaves alone."""
 
-NOT_CALLED = {"bridge": {"modules"}}
+NOT_CALLED = {"bridge": {"modules"}, "derive": {"modules", "evaluate.batch_size"}}
 """Parameters that a shared helper reads in a function which these stages do not call."""
 
 DISTRIBUTIONS = {
@@ -200,11 +200,15 @@ def test_imports_go_one_way(name: str) -> None:
 def test_each_imported_distribution_is_declared_and_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     core = {_distribution(line) for line in project["dependencies"]}
+    # Imported where `require_library` has looked for them.
+    optional = {
+        _distribution(line) for extra in ("offload", "quantised") for line in project["optional-dependencies"][extra]
+    }
     dev = core | {_distribution(line) for line in project["optional-dependencies"]["dev"]}
     pinned = {_distribution(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").split()}
     every = {_distribution(line) for lines in project["optional-dependencies"].values() for line in lines} | core
     assert every - pinned == set()
-    for paths, declared in ((OURS.values(), core), ([path for _, path in modules("tests")], dev)):
+    for paths, declared in ((OURS.values(), core | optional), ([path for _, path in modules("tests")], dev)):
         used = {each.partition(".")[0] for path in paths for each in imports(path)}
         used -= set(sys.stdlib_module_names) | {"gfpet", "tasks", "flows", "tests"}
         assert {DISTRIBUTIONS.get(each, each.replace("_", "-")) for each in used} - declared == set()

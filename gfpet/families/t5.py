@@ -53,7 +53,8 @@ def _dims(config: T5Config) -> Dims:
     def stack(layers: int) -> StackDims:
         return StackDims(layers, config.num_heads, config.num_heads, config.d_kv, config.d_ff)
 
-    return Dims(config.d_model, {"encoder": stack(config.num_layers), "decoder": stack(config.num_decoder_layers)})
+    decoder_layers = config.num_decoder_layers or config.num_layers
+    return Dims(config.d_model, {"encoder": stack(config.num_layers), "decoder": stack(decoder_layers)})
 
 
 def _resized(config: T5Config, dims: Dims) -> nn.Module:

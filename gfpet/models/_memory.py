@@ -22,7 +22,7 @@ def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device; of the CPU, what the machine and the control group both still give."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    free = psutil.virtual_memory().available
+    free: int = psutil.virtual_memory().available
     for limit, used in _CGROUPS:
         try:
             free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
@@ -37,7 +37,7 @@ def weight_bytes(empty: nn.Module, dtype: torch.dtype, quantisation: str = "none
     Quantised models keep embeddings, norms and head in `dtype`; only the linear maps inside blocks shrink.
     """
     bits = _BITS[quantisation]
-    whole = sum(parameter.numel() for parameter in empty.parameters())
+    whole: int = sum(parameter.numel() for parameter in empty.parameters())
     if bits is None:
         return whole * dtype.itemsize
     head = empty.get_output_embeddings()  # type: ignore[operator]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfpet.errors import DataError
-from gfpet.report._collect import Collected, mean
+from gfpet.report._collect import FAMILY_STAGES, Collected, mean
 from gfpet.report._rows import ReportRow, write_csv
 from gfpet.report._summary import METHODS, Score, Way, average_score, task_score, ways
 from gfpet.report._tables import scaled, size, stage_peaks
@@ -45,6 +45,7 @@ _STYLE: dict[Any, Any] = {
 }
 _ALL = "average"
 _STAGE_NAMES = {
+    "derive": "derive S from L",
     "tune": "tune S",
     "align": "align S and L",
     "prune": "prune L to the Bridge",
@@ -171,7 +172,7 @@ def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder
         if way.method not in ("zero_shot", "plugged", "gradient", "full"):
             continue
         for stage, peak in stage_peaks(collected.memory, rows, family, way.method, way.kind).items():
-            shared = stage in ("align", "prune")
+            shared = stage in FAMILY_STAGES
             name = _STAGE_NAMES[stage] if way.method == "plugged" else way.name
             if way.method == "plugged" and not shared:
                 name += f", {way.kind}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +10,8 @@ import torch
 from transformers.utils import logging
 
 from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Optimisation, Pair, Params
-from gfpet.data.examples import Example, read_examples
 from gfpet.errors import ConfigError
 from gfpet.models import LoadedModel, find_device, load_pretrained, offloaded
-from gfpet.plug import LayerMap
 from gfpet.task_data import TaskData, load_task
 from gfpet.training import Settings
 
@@ -81,28 +78,6 @@ def _placement(source: LargeCheckpoint) -> dict[str, Any]:
 def derived_folder(family: str) -> Path:
     """Where stage `derive` writes."""
     return OUTPUTS / "derive" / family
-
-
-def derived_pairs(family: str) -> LayerMap:
-    """The layer map `derived`: each block of the small model with the one that it was cut out of.
-
-    Raises:
-        ConfigError: the small model was not derived.
-    """
-    about = json.loads((derived_folder(family) / "source.json").read_text(encoding="utf-8"))
-    if not about["derived"]:
-        raise ConfigError(
-            f"align.layer_map is 'derived', but models.{family}.small.path is {about['path']}. Set it to "
-            f"'{DERIVE}', or align.layer_map to stack, interpolate, depth or cka."
-        )
-    return {stack: tuple((block, number) for number, block in enumerate(kept)) for stack, kept in about["kept"].items()}
-
-
-def mixed_examples(params: Params, count: int) -> list[Example]:
-    """The first `count` training examples, round-robin over the tasks."""
-    by_task = [read_examples(OUTPUTS / "prepare" / task / "train.jsonl") for task in params.tasks]
-    longest = max(len(rows) for rows in by_task)
-    return [rows[number] for number in range(longest) for rows in by_task if number < len(rows)][:count]
 
 
 def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:

@@ -25,8 +25,9 @@ from gfpet.frozen import FrozenModel
 from gfpet.models import require_same_tokenizer
 from gfpet.plug import MapsWriter, layer_map
 from gfpet.scoring import Batch, EncodedExample, batches
+from gfpet.stages._family import derived_pairs, mixed_examples
 from gfpet.stages._harness import StageRun, main, stage
-from gfpet.stages._inputs import derived_pairs, load_model, mixed_examples
+from gfpet.stages._inputs import load_model
 from gfpet.task_data import pad_token
 
 # Tokens that decide the layer map `cka`.

@@ -40,7 +40,8 @@ def _derive(run: StageRun, family: str) -> None:
     from gfpet.derive import block_changes, choose_blocks, contexts, evenly, with_blocks
     from gfpet.frozen import FrozenModel
     from gfpet.models import LoadedModel
-    from gfpet.stages._inputs import load_model, mixed_examples
+    from gfpet.stages._family import mixed_examples
+    from gfpet.stages._inputs import load_model
     from gfpet.task_data import pad_token
 
     section, params = run.params.derive, run.params

@@ -202,6 +202,34 @@ def test_unknown_family_is_named() -> None:
         checkpoints(Params(), "gpt3")
 
 
+def test_the_small_model_alone_may_be_derived(project: Path) -> None:
+    apply_preset(None, ["models.llama.small.path=derive", "derive.layers=12"], project)
+    assert load_params(project).models.llama.small.path == "derive"
+    with pytest.raises(ConfigError, match=r"models\.llama: large\.path is 'derive', but only the small model can"):
+        apply_preset(None, ["models.llama.large.path=derive"], project)
+    with pytest.raises(ConfigError, match=r"derive: layers is 2\.5: a part of the layers is below 1"):
+        apply_preset(None, ["derive.layers=2.5"], project)
+
+
+def test_a_gguf_file_is_no_hub_id(project: Path) -> None:
+    apply_preset(None, ["models.llama.large.path=models/x.gguf"], project)
+    assert not is_hub_id("x.gguf")
+    assert not is_hub_id("derive")
+
+
+def test_gradients_need_the_large_model_in_one_place(project: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        apply_preset(None, ["models.gpt2.large.device_map=auto", "prune.importance=fisher"], project)
+    assert "reference.methods: full, lora, adapter, prefix would take gradients of the large model" in str(caught.value)
+    assert "prune.importance: fisher takes gradients of the large model, which models.gpt2.large" in str(caught.value)
+    apply_preset(None, ["models.gpt2.large.device_map=auto", "reference.methods=[]"], project)
+    with pytest.raises(ConfigError, match=r"models\.gpt2\.large: quantisation is 'int8' and device_map 'auto'"):
+        apply_preset(None, ["models.gpt2.large.quantisation=int8"], project)
+    apply_preset("quick", ["models.gpt2.large.quantisation=int8", "reference.methods=[lora]"], project)
+    with pytest.raises(ConfigError, match=r"reference\.methods: full would take .* quantisation=int8 does not allow"):
+        apply_preset(None, ["reference.methods=[lora, full]"], project)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text("abc: #[", max_size=4),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=2),

@@ -41,6 +41,7 @@ SMALL = [
 ]
 ORDER = [
     ("prepare",),
+    ("derive", "gpt2"),
     ("tune", "gpt2", "boolq"),
     ("tune", "gpt2", "copa"),
     ("reference", "gpt2", "boolq"),
@@ -169,6 +170,7 @@ def test_other_ways_to_prune_and_to_read_activations(tiny_project: Path, importa
     apply_preset(None, overrides, tiny_project / "params.yaml")
     for stage in [
         ("prepare",),
+        ("derive", "gpt2"),
         ("tune", "gpt2", "copa"),
         ("align", "gpt2"),
         ("prune", "gpt2"),

@@ -238,8 +238,8 @@ def _without_gradients(params: Params) -> Iterator[str]:
         value = large.device_map if spread else large.quantisation
         if wanted:
             yield (
-                f"reference.methods: {', '.join(wanted)} would take gradients of the large model, which {which}={value} "
-                "does not allow; leave them out ([] leaves the table without its ceiling)"
+                f"reference.methods: {', '.join(wanted)} would take gradients of the large model, which {which}="
+                f"{value} does not allow; leave them out ([] leaves the table without its ceiling)"
             )
         if params.prune.importance == "fisher" and (spread or packed):
             yield (

@@ -86,6 +86,7 @@ def _heal(run: StageRun, small: LoadedModel, frozen: Any, text: list[EncodedExam
     from gfpet.derive import heal
     from gfpet.stages._fit import log_outcome, training_hooks
     from gfpet.stages._inputs import settings_of
+    from gfpet.tuning import wants_checkpointing
 
     section = run.params.derive.heal
     split = len(text) - max(1, len(text) // _HELD_OUT)
@@ -98,7 +99,7 @@ def _heal(run: StageRun, small: LoadedModel, frozen: Any, text: list[EncodedExam
             settings_of(section),
             pad=pad,
             learning_rate=section.learning_rate,
-            gradient_checkpointing=section.gradient_checkpointing,
+            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, small.model),
             hooks=training_hooks(run, "heal", meter),
         )
     log_outcome(run, "heal", outcome)

@@ -100,7 +100,8 @@ def test_a_small_model_that_is_there_is_only_noted(llama: Path) -> None:
         run_stage("align", "llama")
 
 
-def test_what_was_not_derived_yet_is_said(llama: Path) -> None:
+@pytest.mark.usefixtures("llama")
+def test_what_was_not_derived_yet_is_said() -> None:
     run_stage("prepare")
     with pytest.raises(ConfigError, match=r"small\.path is 'derive', but outputs/derive/llama/small is not there; run"):
         run_stage("tune", "llama", "copa")

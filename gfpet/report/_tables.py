@@ -62,7 +62,7 @@ def memory_table(
     memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], scope: Scope, family: str
 ) -> Table:
     """Peak of each stage that a method goes through, the highest over tasks and seeds, and their maximum."""
-    stages = ("tune", "align", "prune", "bridge", "evaluate", "reference")
+    stages: tuple[str, ...] = ("tune", "align", "prune", "bridge", "evaluate", "reference")
     if memory.get(("derive", family)):
         stages = ("derive", *stages)
     body = []

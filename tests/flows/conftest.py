@@ -89,8 +89,11 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """One temporary Prefect server for all flows of the session."""
+    from prefect.logging.configuration import setup_logging
     from prefect.testing.utilities import prefect_test_harness
 
+    # Done once a process, when the first flow runs, and it takes pytest's own handlers off the root logger.
+    setup_logging()
     with prefect_test_harness(server_startup_timeout=120):
         yield
 

@@ -25,7 +25,7 @@ from gfpet.config import Params
 from gfpet.errors import GfpetError
 from gfpet.params_file import load_params
 from gfpet.results import ResultRow, write_results
-from gfpet.stages._identity import key_of_running_stage
+from gfpet.stages._identity import Identity, running_stage
 from gfpet.stages._state import StageState, open_state
 from gfpet.tracking import StageTracker, track_stage
 
@@ -132,11 +132,14 @@ def stage(name: str, instance: str | None = None) -> Iterator[StageRun]:
     params = load_params(root / "params.yaml")
     label = f"{name}@{instance.replace('/', '-')}" if instance else name
     where = Path(name) / instance if instance else Path(name)
-    key, trouble = _key(root)
+    identity, trouble = _identity(root)
+    key = identity.key if identity else None
     state = open_state(root / ".work" / where, params, key)
     output = root / "outputs" / where
     _empty(output)
     tracker = track_stage(root, name, instance, params, key)
+    for path, digest in identity.examples if identity else ():
+        tracker.dataset(Path(path).name, path, params.prepare.source, digest)
     run = StageRun(label, params, output, state, tracker)
     run.say(state.story)
     if trouble:
@@ -171,10 +174,10 @@ def main(program: Callable[[], None]) -> None:
         sys.exit(1)
 
 
-def _key(root: Path) -> tuple[str | None, str | None]:
-    """The stage's key. It only serves to find earlier state and runs again, so its failure must not end the stage."""
+def _identity(root: Path) -> tuple[Identity | None, str | None]:
+    """It only serves to find earlier state and runs again, so its failure must not end the stage."""
     try:
-        return key_of_running_stage(root), None
+        return running_stage(root), None
     except Exception as error:
         return None, f"DVC did not tell this stage's identity ({type(error).__name__}: {error}); it goes on without"
 

@@ -1,17 +1,26 @@
-"""Which result a running stage is about to make: its key, taken from DVC while DVC runs it."""
+"""Which result a running stage is about to make, taken from DVC while DVC runs it."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from gfpet.tracking.keys import stage_key
-
-__all__ = ["key_of_running_stage", "stage_key"]
+from gfpet.tracking import examples_read, stage_key
 
 
-def key_of_running_stage(root: Path | None = None) -> str | None:
-    """`stage_key` of what will stand in `dvc.lock` when the running stage has ended, or None outside DVC.
+@dataclass(frozen=True)
+class Identity:
+    """What a stage instance is, before it has run."""
+
+    key: str
+    """`stage_key` of what will stand in `dvc.lock` when the stage has ended."""
+    examples: list[tuple[str, str]]
+    """Path and hash of the prepared examples that it reads."""
+
+
+def running_stage(root: Path | None = None) -> Identity | None:
+    """The running stage's identity, or None outside DVC.
 
     DVC hands no hashes to the command that it runs, so they are taken again, in the way DVC takes them before a run:
     unchanged files come out of its own cache of hashes. No lock is needed and nothing is written to the repository.
@@ -30,4 +39,5 @@ def key_of_running_stage(root: Path | None = None) -> str | None:
         stage = repo.stage.load_one(path="dvc.yaml", name=address.rpartition(":")[2])
         stage.save_deps(allow_missing=True)
         stage.outs = []
-        return stage_key(to_single_stage_lockfile(stage))
+        entry = to_single_stage_lockfile(stage)
+    return Identity(stage_key(entry), examples_read(entry))

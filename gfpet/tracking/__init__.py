@@ -8,7 +8,7 @@
 A result has one run only: `dvc.stage_key` (see `keys`) is looked up before one is made.
 """
 
-from gfpet.tracking.keys import stage_key
+from gfpet.tracking.keys import examples_read, stage_key
 from gfpet.tracking.live import StageTracker, track_stage
 from gfpet.tracking.parents import PARENT_ENV, close_parent, open_parent, parent_environment
 from gfpet.tracking.publish import publish_all, publish_stage
@@ -18,6 +18,7 @@ __all__ = [
     "PARENT_ENV",
     "StageTracker",
     "close_parent",
+    "examples_read",
     "open_parent",
     "parent_environment",
     "publish_all",

@@ -58,6 +58,8 @@ def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
     """Where code, models and data come from."""
     tags = {
         **git_tags(root),
+        "mlflow.source.name": "gfpet",
+        "mlflow.source.type": "LOCAL",
         "gfpet.family": family,
         "gfpet.preset": params.preset,
         "gfpet.data.source": params.prepare.source,

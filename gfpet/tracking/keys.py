@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _HASHES = ("md5", "etag", "checksum")
+_EXAMPLES = "outputs/prepare"
 
 
 def stage_key(lock_entry: Mapping[str, Any]) -> str:
@@ -17,8 +18,17 @@ def stage_key(lock_entry: Mapping[str, Any]) -> str:
     """
     deps = []
     for dep in lock_entry.get("deps") or ():
-        hashed = next((str(dep[name]) for name in _HASHES if dep.get(name)), "")
-        deps.append([str(dep["path"]), hashed])
+        deps.append([str(dep["path"]), _hash(dep)])
     content = {"cmd": lock_entry["cmd"], "deps": sorted(deps), "params": lock_entry.get("params") or {}}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def examples_read(lock_entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Path and hash of the prepared examples among the dependencies of an entry of `dvc.lock`."""
+    deps = [(str(dep["path"]), _hash(dep)) for dep in lock_entry.get("deps") or ()]
+    return [(path, hashed) for path, hashed in deps if path.startswith(_EXAMPLES) and hashed]
+
+
+def _hash(dep: Mapping[str, Any]) -> str:
+    return next((str(dep[name]) for name in _HASHES if dep.get(name)), "")

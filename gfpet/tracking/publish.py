@@ -28,7 +28,7 @@ from gfpet.tracking.describe import (
     run_tags,
     value_metrics,
 )
-from gfpet.tracking.keys import stage_key
+from gfpet.tracking.keys import examples_read, stage_key
 from gfpet.tracking.parents import create_parent, to_stderr
 from gfpet.tracking.store import PARENT, STAGE_KEY, Point, Store, short_error
 
@@ -185,10 +185,8 @@ def _publish(
     store.log_params(run, _params(result.entry, params))
     known = store.known_points(run)
     store.log_points(run_id, [point for point in points if (point[0], point[2]) not in known])
-    for dep in result.entry.get("deps") or ():
-        path = str(dep["path"])
-        if path.startswith("outputs/prepare") and dep.get("md5"):
-            store.log_dataset(run_id, Path(path).name, path, params.prepare.source, str(dep["md5"]))
+    for path, digest in examples_read(result.entry):
+        store.log_dataset(run_id, Path(path).name, path, params.prepare.source, digest)
     if result.output.is_dir():
         store.log_files(run_id, result.output)
     store.client.set_terminated(run_id, "FINISHED", ended)

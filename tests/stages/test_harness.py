@@ -17,7 +17,8 @@ from gfpet.errors import ConfigError, DataError
 from gfpet.params_file import apply_preset
 from gfpet.results import ResultRow, read_results, write_results
 from gfpet.stages._harness import main, stage
-from gfpet.stages._identity import key_of_running_stage, stage_key
+from gfpet.stages._identity import running_stage
+from gfpet.tracking import stage_key
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9"
@@ -185,9 +186,9 @@ def test_results_are_ordered_and_come_back(tmp_path: Path) -> None:
 PRINT_KEY = """\
 import sys, time
 from pathlib import Path
-from gfpet.stages._identity import key_of_running_stage
+from gfpet.stages._identity import running_stage
 time.sleep(0.5)
-Path(f"key-{sys.argv[1]}.txt").write_text(str(key_of_running_stage()))
+Path(f"key-{sys.argv[1]}.txt").write_text(running_stage().key)
 """
 
 DVC_YAML = """\
@@ -269,4 +270,4 @@ def test_key_looks_at_inputs_only() -> None:
 
 
 def test_there_is_no_key_outside_dvc(project: Path) -> None:
-    assert key_of_running_stage(project) is None
+    assert running_stage(project) is None

@@ -18,6 +18,7 @@ from gfpet.errors import DataError
 from gfpet.params_file import load_params
 from gfpet.results import ResultRow
 from gfpet.stages import _harness
+from gfpet.stages._identity import Identity
 from gfpet.tracking import StageTracker, open_parent, parent_environment, track_stage, tracking_uri
 from gfpet.tracking import store as store_module
 from gfpet.tracking.describe import git_tags, headline_metrics, metric_name, result_metrics
@@ -66,12 +67,11 @@ def test_a_stage_becomes_a_child_run_with_everything(project: Path, monkeypatch:
     assert parent
     for name, value in parent_environment({"gpt2": parent, "pipeline": None}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(_harness, "key_of_running_stage", lambda _: "k1")
+    monkeypatch.setattr(_harness, "running_stage", lambda _: Identity("k1", [("outputs/prepare/cb", "d" * 32)]))
     with _harness.stage("tune", "gpt2/cb") as run:
         for step in range(2500):
             run.log_curve("lora/loss", step, 1 / (step + 1))
         run.log_value("dev score", 0.75)
-        run.log_dataset("cb", "outputs/prepare/cb", "embedded", "d" * 64)
         (run.output / "deep").mkdir()
         (run.output / "deep" / "module.txt").write_text("m")
         with run.measure("train"):
@@ -95,7 +95,7 @@ def test_a_stage_becomes_a_child_run_with_everything(project: Path, monkeypatch:
     assert metrics["memory/train/seconds"] >= 0
     assert metrics["system/rss_bytes"] > 1e6
     (dataset,) = child.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("cb", "d" * 36)
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("cb", "d" * 32)
     client = MlflowClient(tracking_uri(project))
     assert {item.path for item in client.list_artifacts(child.info.run_id)} == {"deep", "results.json"}
     assert (project / "mlartifacts" / "gpt2").is_dir()
@@ -121,7 +121,8 @@ def test_a_killed_stage_goes_on_in_the_same_run_with_a_whole_curve(project: Path
     program = """
         import time
         from gfpet.stages import _harness
-        _harness.key_of_running_stage = lambda root: "k1"
+        from gfpet.stages._identity import Identity
+        _harness.running_stage = lambda root: Identity("k1", [])
         with _harness.stage("tune", "gpt2/cb") as run:
             for step in range({first}, {last}):
                 run.log_curve("loss", step, 1 / (step + 1))
@@ -185,8 +186,9 @@ def test_three_processes_on_a_fresh_store(fresh_project: Path) -> None:
     program = """
         import sys
         from gfpet.stages import _harness
+        from gfpet.stages._identity import Identity
         task = "{task}"
-        _harness.key_of_running_stage = lambda root: task
+        _harness.running_stage = lambda root: Identity(task, [])
         with _harness.stage("tune", "gpt2/" + task) as run:
             run.log_curve("loss", 1, 0.5)
         """

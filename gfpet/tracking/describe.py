@@ -78,14 +78,17 @@ def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
 
 
 def git_tags(root: Path) -> dict[str, str]:
-    """Commit and whether tracked files differ from it (`dvc.lock` aside: every run changes it); `none` without git."""
+    """Commit, and whether the code differs from it: tracked files (but `dvc.lock`, which every run changes), and new
+    ones among the packages. `none` without git.
+    """
     if not (root / ".git").exists() or shutil.which("git") is None:
         return {"gfpet.git.commit": "none", "gfpet.git.dirty": "unknown"}
     commit = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    new = _git(root, "status", "--porcelain", "--untracked-files=all", "--", "gfpet", "tasks", "flows")
     tags = {
         "gfpet.git.commit": commit or "none",
-        "gfpet.git.dirty": "unknown" if changed is None else str(bool(changed)),
+        "gfpet.git.dirty": "unknown" if changed is None or new is None else str(bool(changed or new)),
     }
     if commit:
         tags["mlflow.source.git.commit"] = commit

@@ -28,7 +28,7 @@ def dask_runner(which: str) -> Any:
             "n_workers": int(which),
             "threads_per_worker": 1,
             "host": "127.0.0.1",
-            # Dask's own pages would listen on every address of the machine.
-            "dashboard_address": None,
+            # Dask's own pages, on any port: the usual one may be in use, and would listen on every address.
+            "dashboard_address": "127.0.0.1:0",
         }
     )

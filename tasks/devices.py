@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 SLOTS_ENV = "GFPET_GPU_SLOTS"
 """Stages that may share one GPU, where somebody wants it on purpose."""
@@ -58,5 +58,8 @@ def _make_limit(name: str) -> None:
             known = client.read_global_concurrency_limit_by_name(name).limit
         except ObjectNotFound:
             known = None
-        if known is None or (SLOTS_ENV in os.environ and known != slots):
+        if known is not None and (SLOTS_ENV not in os.environ or known == slots):
+            return
+        # Another stage may make it at the same moment; theirs is as good.
+        with suppress(ObjectAlreadyExists):
             client.upsert_global_concurrency_limit_by_name(name, slots)

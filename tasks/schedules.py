@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast, get_args
 
-from prefect.automations import Automation, EventTrigger, Posture
+from prefect.automations import AutomationCore, EventTrigger, Posture
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
 from prefect.client.schemas.schedules import CronSchedule
@@ -202,7 +202,7 @@ def notify(url: str) -> None:
 def _make(name: str, trigger: EventTrigger, actions: Sequence[Any]) -> None:
     with get_client(sync_client=True) as client:
         known = client.read_automations_by_name(name)
-        wanted = Automation(name=name, trigger=trigger, actions=list(actions))
+        wanted = AutomationCore(name=name, trigger=trigger, actions=list(actions))
         if known:
             client.update_automation(known[0].id, wanted)
         else:

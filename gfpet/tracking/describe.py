@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -59,6 +61,7 @@ def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
     tags = {
         **git_tags(root),
         "mlflow.source.name": "gfpet",
+        "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
         "gfpet.family": family,
         "gfpet.preset": params.preset,
@@ -75,6 +78,14 @@ def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
         tags[f"gfpet.{size}"] = checkpoint.path
         tags[f"gfpet.{size}.revision"] = checkpoint.revision or "local"
     return tags
+
+
+def _user() -> str:
+    """Who runs this: the account on the tracking server, or the one on this machine."""
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # an account without a name, as containers have
 
 
 def git_tags(root: Path) -> dict[str, str]:

@@ -21,6 +21,8 @@ HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 _LOG_LINES = 12
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""Those that this process has started: it has to take note of their end, or they stay as zombies."""
 
 
 class ServiceError(GfpetError):
@@ -70,6 +72,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _children[process.pid] = process
     identity = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
     (folder / f"{name}.pid").write_text(json.dumps(identity), encoding="utf-8")
 
@@ -101,6 +104,9 @@ def stop(name: str, folder: Path) -> bool:
             os.killpg(process.pid, signal.SIGKILL)
             break
         time.sleep(0.05)
+    child = _children.pop(process.pid, None)
+    if child is not None:
+        child.wait()
     return True
 
 

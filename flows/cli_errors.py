@@ -27,6 +27,8 @@ def quiet_services() -> None:
     for name, value in (
         ("DO_NOT_TRACK", "true"),
         ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),
+        # A server that is out of breath for a moment must not end a run of hours.
+        ("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
     ):

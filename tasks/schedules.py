@@ -27,11 +27,15 @@ POOL = "gfpet"
 SILENT_SECONDS = 90
 """A run that has not said for so long that it lives is dead: three times Prefect's shortest interval."""
 
+START_SECONDS = 300
+"""What a run may take from a worker's hand to its first step, which is to import everything."""
+
 Overlap = Literal["wait", "skip"]
 _STRATEGY = {"wait": ConcurrencyLimitStrategy.ENQUEUE, "skip": ConcurrencyLimitStrategy.CANCEL_NEW}
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "TimedOut", "Paused", "Suspended")
 _WRONG = ("Failed", "Crashed", "TimedOut", "Late")
 _WATCH = "gfpet: runs that died"
+_WATCH_START = "gfpet: runs that never started"
 _NOTIFY = "gfpet: tell about late and failed runs"
 
 
@@ -164,19 +168,30 @@ def start_run(name: str, parameters: dict[str, Any]) -> str:
 
 
 def watch_dead_runs() -> None:
-    """Have the server mark runs as crashed that have stopped saying that they live: their machine is gone."""
-    alive = "prefect.flow-run.heartbeat"
+    """Have the server mark runs as crashed whose machine is gone: they have stopped saying that they live, or a worker
+    has taken them and they never started. Unmarked, they would hold their place in the pool for ever.
+    """
+    alive, states = "prefect.flow-run.heartbeat", "prefect.flow-run."
+    silent = f"It has not said for {SILENT_SECONDS} s that it lives: its process or machine is gone."
+    ended = {states + state for state in _ENDED}
+    _crash_after(_WATCH, {alive}, {alive, *ended}, SILENT_SECONDS, silent)
+    never = f"A worker took it {START_SECONDS} s ago, and it has not started: the worker is gone."
+    started = {states + state for state in ("Running", "Scheduled", "AwaitingConcurrencySlot", "AwaitingRetry")}
+    taken = {states + state for state in ("Pending", "Submitting")}
+    _crash_after(_WATCH_START, taken, {*started, *ended}, START_SECONDS, never)
+
+
+def _crash_after(name: str, after: set[str], expect: set[str], seconds: int, message: str) -> None:
     trigger = EventTrigger(
-        after={alive},
-        expect={alive, *(f"prefect.flow-run.{state}" for state in _ENDED)},
+        after=after,
+        expect=expect,
         match=ResourceSpecification.model_validate({"prefect.resource.id": "prefect.flow-run.*"}),
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
-        within=timedelta(seconds=SILENT_SECONDS),
+        within=timedelta(seconds=seconds),
     )
-    message = f"It has not said for {SILENT_SECONDS} s that it lives: its process or machine is gone."
-    _make(_WATCH, trigger, [ChangeFlowRunState(state=StateType.CRASHED, message=message)])
+    _make(name, trigger, [ChangeFlowRunState(state=StateType.CRASHED, message=message)])
 
 
 def notify(url: str) -> None:

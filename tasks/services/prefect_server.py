@@ -39,6 +39,9 @@ def start_prefect(folder: Path, secrets: dict[str, str], port: int, postgres_por
             "PREFECT_API_URL": f"http://{HOST}:{port}/api",
             "PREFECT_API_AUTH_STRING": f"{USER}:{secrets['prefect']}",
             "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
+            # A machine that computes at the same time answers late: by default ten seconds are an error.
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+            "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "true",
         }

@@ -40,11 +40,11 @@ def workers(folder: Path, pool: str, *names: str, cwd: Path | None = None) -> It
 
 def wait_for_workers(pool: str, count: int) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
+    from prefect.exceptions import PrefectHTTPStatusError
 
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):
+        with get_client(sync_client=True) as client, contextlib.suppress(PrefectHTTPStatusError):
             if len(client.read_workers_for_work_pool(pool)) >= count:
                 return
         time.sleep(0.5)

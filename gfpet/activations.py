@@ -2,50 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.modules._hooks import forward_hook, forward_pre_hook
 
-RESIDUAL = "residual"
-"""Space of the residual stream: the input of every block, and the output of the last."""
-
 Captured = dict[str, list[Tensor]]
-"""By space; entry l is of block l, `[rows, length, d]`. The residual stream has one entry more than blocks."""
+"""By space; entry l is of block l, `[rows, length, d]`. A residual stream has one entry more than blocks."""
+Layers = Mapping[str, Collection[int]]
+"""Numbers of blocks, by stack."""
+
+
+def residual_of(stack: str) -> str:
+    """Space of a stack's residual stream: the input of every block, and the output of the last."""
+    return f"{stack}.residual"
+
+
+Visit = Callable[[str, int, Tensor], None]
+"""`visit(space, layer, states)`, states `[rows, length, d]`."""
 
 
 @contextmanager
-def captured(model: nn.Module, family: Family, spaces: Iterable[str]) -> Iterator[Captured]:
+def captured(
+    model: nn.Module, family: Family, spaces: Iterable[str], layers: Layers | None = None
+) -> Iterator[Captured]:
     """While open, each forward pass leaves the activations of the named spaces in the dictionary that is yielded.
 
+    They are all there together then; `visited` takes them one by one.
+
     Args:
-        spaces: `<site>.in`, `<site>.out` or `residual`.
+        spaces: `<site>.in`, `<site>.out` or `<stack>.residual`.
+        layers: only of these blocks; what is not asked for stays empty.
 
     Raises:
         ModelError: the family has no such site.
     """
-    blocks = family.blocks_of(model)
-    found: Captured = {}
-    with ExitStack() as stack:
+    spaces = set(spaces)
+    depths = family.depths_of(model)
+    found: Captured = {
+        space: [torch.empty(0)] * (depths[stack_of(space)] + (space == residual_of(stack_of(space))))
+        for space in spaces
+    }
+
+    def keep(space: str, layer: int, states: Tensor) -> None:
+        found[space][layer] = states
+
+    with visited(model, family, spaces, keep, layers):
+        yield found
+
+
+@contextmanager
+def visited(
+    model: nn.Module, family: Family, spaces: Iterable[str], visit: Visit, layers: Layers | None = None
+) -> Iterator[None]:
+    """While open, each forward pass shows the activations of the named spaces as they come, and keeps none.
+
+    Args:
+        spaces: `<site>.in`, `<site>.out` or `<stack>.residual`.
+        layers: only of these blocks.
+
+    Raises:
+        ModelError: the family has no such site.
+    """
+    with ExitStack() as opened:
         for space in sorted(set(spaces)):
-            if space == RESIDUAL:
-                found[space] = [torch.empty(0)] * (len(blocks) + 1)
+            stack = stack_of(space)
+            blocks = family.blocks_of(model, stack)
+            wanted = range(len(blocks) + 1) if layers is None else layers.get(stack, ())
+            if space == residual_of(stack):
                 for layer, block in enumerate(blocks):
-                    stack.enter_context(forward_pre_hook(block, _keep_block_input(found[space], layer)))
-                stack.enter_context(forward_hook(blocks[-1], _keep_block_output(found[space], len(blocks))))
+                    if layer in wanted:
+                        opened.enter_context(forward_pre_hook(block, _show_block_input(visit, space, layer)))
+                if len(blocks) in wanted:
+                    opened.enter_context(forward_hook(blocks[-1], _show_block_output(visit, space, len(blocks))))
                 continue
             site_name, side = space.rsplit(".", 1)
             site = family.site(site_name)
-            found[space] = [torch.empty(0)] * len(blocks)
+            pick = _input if side == "in" else _part(site.part, site.parts)
             for layer, block in enumerate(blocks):
-                hook = _keep_input if side == "in" else _keep_part(site.part, site.parts)
-                stack.enter_context(forward_hook(family.map_at(block, site_name), _into(found[space], layer, hook)))
-        yield found
+                if layer in wanted:
+                    hook = _show(visit, space, layer, pick)
+                    opened.enter_context(forward_hook(family.map_at(block, site_name), hook))
+        yield
 
 
 def block_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -54,31 +97,31 @@ def block_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return states
 
 
-def _keep_block_input(kept: list[Tensor], layer: int) -> Any:
+def _show_block_input(visit: Visit, space: str, layer: int) -> Any:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        kept[layer] = block_input(args, kwargs)
+        visit(space, layer, block_input(args, kwargs))
 
     return hook
 
 
-def _keep_block_output(kept: list[Tensor], layer: int) -> Any:
+def _show_block_output(visit: Visit, space: str, layer: int) -> Any:
     def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-        kept[layer] = output if isinstance(output, Tensor) else output[0]
+        visit(space, layer, output if isinstance(output, Tensor) else output[0])
 
     return hook
 
 
-def _keep_input(args: tuple[Any, ...], _: Tensor) -> Tensor:
+def _input(args: tuple[Any, ...], _: Tensor) -> Tensor:
     states: Tensor = args[0]
     return states
 
 
-def _keep_part(part: int, parts: int) -> Any:
+def _part(part: int, parts: int) -> Any:
     return lambda _, output: output.chunk(parts, dim=-1)[part]
 
 
-def _into(kept: list[Tensor], layer: int, pick: Any) -> Any:
+def _show(visit: Visit, space: str, layer: int, pick: Any) -> Any:
     def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        kept[layer] = pick(args, output)
+        visit(space, layer, pick(args, output))
 
     return hook

@@ -1,7 +1,8 @@
 """`params.yaml` as one typed model. `gfpet.params_file` reads and writes the file.
 
 The shipped `params.yaml` equals the defaults below (a test holds it). Presets (`presets/*.yaml`) hold only differences.
-Stage programs take a section and hand plain arguments to the library; nothing else in the library sees these classes.
+Stage programs take a section and hand plain arguments to the library; of that, only `gfpet.predict`, which stands in
+for the stage programs, sees these classes.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Task = Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
 Kind = Literal["lora", "adapter", "prefix"]
-FamilyName = Literal["gpt2"]
+FamilyName = Literal["gpt2", "llama", "t5"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+DERIVE = "derive"
+"""The path of a small model that is made from the large one."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -22,6 +26,9 @@ NonNegative = Annotated[int, Field(ge=0)]
 Site = Literal[
     "attn.q", "attn.k", "attn.v", "attn.o", "mlp.up", "mlp.gate", "mlp.down", "cross.q", "cross.k", "cross.v", "cross.o"
 ]
+
+Checkpointing = bool | Literal["auto"]
+"""Recompute activations in the backward pass instead of keeping them; `auto`: in models of 50M parameters or more."""
 
 T = TypeVar("T")
 
@@ -88,18 +95,46 @@ class Checkpoint(Section):
     """Where a model comes from."""
 
     path: str
-    """Local folder in the `save_pretrained` form, or a hub id."""
+    """Local folder in the `save_pretrained` form, a file that ends in `.gguf`, or a hub id; of the small model also
+    `derive`: made from the large one by stage `derive`."""
     revision: str | None = None
-    """Commit on the hub; required for a hub id, unused for a folder."""
+    """Commit on the hub; required for a hub id, unused for what lies here."""
     dtype: Dtype = "float32"
     """Data type of its weights."""
+
+
+class LargeCheckpoint(Checkpoint):
+    """Where the large model comes from, and how its weights are kept: it only runs forward."""
+
+    device_map: Literal["single", "auto"] = "single"
+    """`single`: all of it on `models.device`. `auto`: what does not fit there goes to CPU memory, then to disk."""
+    memory_gb: PositiveFloat | None = None
+    """With `device_map: auto`, what its weights may take of `models.device`, in units of 10^9 bytes; null: what is free
+    but a tenth."""
+    quantisation: Literal["none", "int8", "int4"] = "none"
+    """Weights of its linear maps in 8 or 4 bits, through bitsandbytes, where the hardware has them."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> LargeCheckpoint:
+        if self.quantisation != "none" and self.device_map != "single":
+            raise ValueError(
+                f"quantisation is '{self.quantisation}' and device_map '{self.device_map}': quantised weights stay on "
+                "one device; set device_map to 'single', or quantisation to 'none'"
+            )
+        return self
 
 
 class Pair(Section):
     """A small and a large model of one family, with one tokenizer."""
 
     small: Checkpoint
-    large: Checkpoint
+    large: LargeCheckpoint
+
+    @model_validator(mode="after")
+    def _only_small_is_derived(self) -> Pair:
+        if self.large.path == DERIVE:
+            raise ValueError(f"large.path is '{DERIVE}', but only the small model can be derived, from the large one")
+        return self
 
 
 class Models(Section):
@@ -110,10 +145,19 @@ class Models(Section):
     threads: Positive = 1
     """CPU threads of a stage; sums of floats depend on it, so it is a parameter and not the machine's choice."""
     max_length: Positive = 240
-    """Tokens of context and candidate together; longer contexts lose their beginning."""
+    """Tokens of context and candidate together (of either, where an encoder reads the context); longer contexts lose
+    their beginning."""
     gpt2: Pair = Pair(
         small=Checkpoint(path="checkpoints/gpt2/small"),
-        large=Checkpoint(path="checkpoints/gpt2/large"),
+        large=LargeCheckpoint(path="checkpoints/gpt2/large"),
+    )
+    llama: Pair = Pair(
+        small=Checkpoint(path="checkpoints/llama/small"),
+        large=LargeCheckpoint(path="checkpoints/llama/large"),
+    )
+    t5: Pair = Pair(
+        small=Checkpoint(path="checkpoints/t5/small"),
+        large=LargeCheckpoint(path="checkpoints/t5/large"),
     )
 
 
@@ -162,9 +206,39 @@ class Optimisation(Section):
     """Largest norm of the gradient."""
     patience: NonNegative = 3
     """Epochs without a better held-out score before training stops; 0 never stops early."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Checkpointing = "auto"
+    """Recompute activations in the backward pass; `auto`: in models of 50M parameters or more."""
     checkpoint_every: Positive = 50
     """Optimizer steps between two resumable checkpoints."""
+
+
+class Heal(Optimisation):
+    """Distilling the large model into the derived one, on text without labels."""
+
+    epochs: NonNegative = 0
+    """0 leaves the derived model as it was cut out."""
+    batch_size: Positive = 8
+    examples: Positive = 1024
+    """Contexts of training examples (over all tasks, answers left out) to learn from."""
+    learning_rate: PositiveFloat = 3e-4
+
+
+class Derive(Section):
+    """Stage `derive`: a small model out of the large one, where `models.<family>.small.path` is `derive`."""
+
+    layers: PositiveFloat = 0.34
+    """Blocks that stay: below 1 a part of the large model's, from 1 on their number."""
+    choice: Literal["angular", "cka", "even"] = "angular"
+    """Which go: those whose output is most like their input, by angle or by CKA; or evenly spread ones."""
+    examples: Positive = 64
+    """Contexts of training examples that the likeness is measured on."""
+    heal: Heal = Heal()
+
+    @model_validator(mode="after")
+    def _whole_number(self) -> Derive:
+        if self.layers >= 1 and self.layers != int(self.layers):
+            raise ValueError(f"layers is {self.layers:g}: a part of the layers is below 1, a number of them whole")
+        return self
 
 
 class Tune(Optimisation):
@@ -178,6 +252,9 @@ class Reference(Optimisation):
     """Stage `reference`: the large model by gradients, the ceiling that everything is compared with."""
 
     epochs: Positive = 4
+    gradient_checkpointing: Checkpointing = False
+    dtype: Dtype = "float32"
+    """Data type of L's weights here, whatever it is where L only runs forward."""
     methods: Distinct[Literal["full", "lora", "adapter", "prefix"]] = ("full", "lora", "adapter", "prefix")
     """An empty list leaves the columns that need them empty."""
     learning_rate: dict[Literal["full", "lora", "adapter", "prefix"], PositiveFloat] = {
@@ -191,14 +268,20 @@ class Reference(Optimisation):
 class Align(Section):
     """Stage `align`: closed-form maps between the activations of the two models, from forward passes only."""
 
-    method: Literal["ridge", "procrustes"] = "ridge"
+    method: Literal["ridge", "procrustes", "identity"] = "ridge"
+    """`identity` fits nothing: for a small model as wide as the large one, as a derived one is."""
     ridge: PositiveFloat = 1e-2
     """Ridge penalty, as a part of the mean variance of the inputs."""
     centre: bool = True
     examples: Positive = 256
     """Training examples (over all tasks) whose text both models read."""
-    layer_map: Literal["stack", "interpolate", "depth", "cka"] = "interpolate"
-    """Which layer of the small model a layer of the large one takes its module from (METHOD: layer map)."""
+    batch_size: Positive = 16
+    """Texts read at a time."""
+    budget_gb: PositiveFloat = 1.0
+    """Memory for sums and maps, in units of 10^9 bytes: where all layers' are more, the text is read several times."""
+    layer_map: Literal["stack", "interpolate", "depth", "cka", "derived"] = "interpolate"
+    """Which layer of the small model a layer of the large one takes its module from (METHOD: layer map). `derived`:
+    each layer of a derived small model goes back to where it was cut out; the others take none."""
 
 
 class Prune(Section):
@@ -211,6 +294,8 @@ class Prune(Section):
     """Reduction factor r."""
     examples: Positive = 128
     """Training examples that importance is measured on."""
+    batch_size: Positive = 16
+    """Examples read at a time; `fisher` takes one by definition."""
 
 
 class Plug(Section):
@@ -220,6 +305,11 @@ class Plug(Section):
     """Start of `W_plug`: the maps of stage `align`, or random orthogonal ones."""
     sharing: Literal["per_layer", "shared"] = "per_layer"
     """A map for each layer, or one for all layers of a site."""
+    update: Literal["auto", "full", "low_rank", "none"] = "auto"
+    """What of `W_plug` stage `bridge` trains: the maps, low-rank updates of them, or nothing. `auto`: the maps where
+    they have at most 10M values, low-rank updates beyond (AdamW holds 16 bytes a trained value)."""
+    update_rank: Positive = 16
+    """Rank of `low_rank` updates."""
     divide_by_copies: bool = True
     """k copies of one layer's update are each divided by k."""
 
@@ -244,8 +334,9 @@ class Bridge(Optimisation):
     """For the Bridge's own weights and its ladder."""
     train_bridge: bool = True
     """Whether the Bridge's own weights are trained."""
-    w_down: Literal["learned", "selection"] = "learned"
-    """`learned`: trained from the selection of the Bridge's coordinates on; `selection`: stays it."""
+    w_down: Literal["auto", "learned", "selection"] = "auto"
+    """`learned`: trained from the selection of the Bridge's coordinates on; `selection`: stays it. `auto`: learned
+    where it has at most 10M values."""
     temperature: PositiveFloat = 0.1
     """T of the ladder's gate sigmoid(a / T)."""
     activations: Activations = Activations()
@@ -283,6 +374,7 @@ class Params(Section):
     prepare: Prepare = Prepare()
     models: Models = Models()
     modules: Modules = Modules()
+    derive: Derive = Derive()
     tune: Tune = Tune()
     reference: Reference = Reference()
     align: Align = Align()

@@ -31,6 +31,8 @@ class FrozenModel:
         # Callers reach the whole model, its trunk or its head: each of them is guarded. So is every part of them, but
         # only against autograd, since looking through all parameters at every part would take long.
         whole = (model, *model.children())
+        get_decoder = getattr(model, "get_decoder", None)
+        self._counted = get_decoder() if get_decoder else model
         for module in whole:
             module.register_forward_pre_hook(self._before_forward, with_kwargs=True)
         for module in set(model.modules()).difference(whole):
@@ -69,7 +71,8 @@ class FrozenModel:
         self.check()
         _require_inference_mode(module, args)
         ids = kwargs.get("input_ids", args[0] if args else None)
-        if module is not self._model and isinstance(ids, torch.Tensor) and not ids.is_floating_point():
+        # Every forward pass ends in the decoder, whichever part was called.
+        if module is self._counted and isinstance(ids, torch.Tensor) and not ids.is_floating_point():
             self.forward_passes += 1
             self.forward_rows += ids.shape[0]
 

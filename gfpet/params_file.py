@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gfpet._yaml_edit import write_values
-from gfpet.config import Checkpoint, Params
+from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Params
 from gfpet.errors import ConfigError, nearest, unknown
 
 Change = tuple[str, Any, Any]
@@ -62,31 +62,8 @@ def apply_preset(name: str | None, overrides: Sequence[str] = (), path: str | Pa
         ConfigError: an unknown preset, a malformed override, or values that do not fit.
     """
     path = Path(path)
-    if not path.exists():
-        raise ConfigError(f"no parameters at {path}; run inside the project, or restore it (git checkout {path.name}).")
-    problems: list[str] = []
-    current, current_problems = _read(path)
-    if name is None:
-        wanted = deepcopy(current)
-        problems += current_problems
-        source = str(path)
-    else:
-        names = preset_names(path)
-        if name not in names:
-            raise ConfigError(unknown("preset", name, names))
-        file = path.parent / "presets" / f"{name}.yaml"
-        differences, preset_problems = _read(file)
-        problems += preset_problems
-        wanted = Params().model_dump(mode="json")
-        _merge(wanted, differences)
-        wanted["preset"] = name
-        source = str(file)
-    if overrides:
-        source += " with " + " ".join(overrides)
-    for override in overrides:
-        _override(wanted, override)
-    values = _check(wanted, path.parent, source, problems).model_dump(mode="json")
-
+    current, checked = _resolve(name, overrides, path)
+    values = checked.model_dump(mode="json")
     before, after = flatten_keys(current), flatten_keys(values)
     changes = [(key, before.get(key), new) for key, new in after.items() if key not in before or before[key] != new]
     if changes or set(before) - set(after):
@@ -135,6 +112,54 @@ def _with_text_keys(value: Any) -> Any:
     return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
+def with_preset(name: str | None, overrides: Sequence[str] = (), path: str | Path = "params.yaml") -> Params:
+    """The parameters that `apply_preset` would write; nothing is written.
+
+    Raises:
+        ConfigError: as there.
+    """
+    return _resolve(name, overrides, Path(path))[1]
+
+
+def with_values(params: Params, changes: Mapping[str, Any]) -> Params:
+    """The parameters with other values for some dotted keys.
+
+    Raises:
+        ConfigError: an unknown key, or a value that does not fit.
+    """
+    values = params.model_dump(mode="json")
+    for key, value in changes.items():
+        _override(values, f"{key}={json.dumps(value)}")
+    return _check(values, Path(), "changed parameters", [])
+
+
+def _resolve(name: str | None, overrides: Sequence[str], path: Path) -> tuple[dict[str, Any], Params]:
+    if not path.exists():
+        raise ConfigError(f"no parameters at {path}; run inside the project, or restore it (git checkout {path.name}).")
+    problems: list[str] = []
+    current, current_problems = _read(path)
+    if name is None:
+        wanted = deepcopy(current)
+        problems += current_problems
+        source = str(path)
+    else:
+        names = preset_names(path)
+        if name not in names:
+            raise ConfigError(unknown("preset", name, names))
+        file = path.parent / "presets" / f"{name}.yaml"
+        differences, preset_problems = _read(file)
+        problems += preset_problems
+        wanted = Params().model_dump(mode="json")
+        _merge(wanted, differences)
+        wanted["preset"] = name
+        source = str(file)
+    if overrides:
+        source += " with " + " ".join(overrides)
+    for override in overrides:
+        _override(wanted, override)
+    return current, _check(wanted, path.parent, source, problems)
+
+
 def _check(values: dict[str, Any], root: Path, source: str, problems: Sequence[str]) -> Params:
     found = [*problems, *_missing(values, Params().model_dump(mode="json"), "")]
     params = None
@@ -144,6 +169,7 @@ def _check(values: dict[str, Any], root: Path, source: str, problems: Sequence[s
     except ValidationError as error:
         found += [_line(item) for item in error.errors() if item["type"] != "missing"]
     found += _unpinned(values, root)
+    found += _without_gradients(params) if params is not None else ()
     if found or params is None:
         count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
         raise ConfigError(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in found))
@@ -202,11 +228,34 @@ def _unpinned(values: dict[str, Any], root: Path) -> Iterator[str]:
             )
 
 
+def _without_gradients(params: Params) -> Iterator[str]:
+    """Gradients of a large model that is spread over devices, or of weights that are packed in few bits."""
+    for family in params.families:
+        large = checkpoints(params, family)[1]
+        spread, packed = large.device_map != "single", large.quantisation != "none"
+        wanted = [method for method in params.reference.methods if spread or (packed and method == "full")]
+        which = f"models.{family}.large.{'device_map' if spread else 'quantisation'}"
+        value = large.device_map if spread else large.quantisation
+        if wanted:
+            yield (
+                f"reference.methods: {', '.join(wanted)} would take gradients of the large model, "
+                f"which {which}={value} does not allow; leave them out ([] leaves the table without its ceiling)"
+            )
+        if params.prune.importance == "fisher" and (spread or packed):
+            yield (
+                f"prune.importance: fisher takes gradients of the large model, which {which}={value} does not allow; "
+                "take activation or magnitude"
+            )
+
+
 def is_hub_id(path: str, root: Path = Path()) -> bool:
     """Whether a model's `path` is a name on the hub (`gpt2`, `org/name`) rather than a folder.
 
-    A path that exists, starts with `.`, `/` or `~`, or has more than one slash is a folder.
+    A path that exists, starts with `.`, `/` or `~`, or has more than one slash is a folder; one that ends in `.gguf` is
+    a file, and `derive` is no place at all.
     """
+    if path == DERIVE or path.lower().endswith(".gguf"):
+        return False
     return not path.startswith((".", "/", "~")) and path.count("/") <= 1 and not (root / path).is_dir()
 
 
@@ -253,7 +302,7 @@ def flatten(params: Params) -> dict[str, Any]:
     return flatten_keys(params.model_dump(mode="json"))
 
 
-def checkpoints(params: Params, family: str) -> tuple[Checkpoint, Checkpoint]:
+def checkpoints(params: Params, family: str) -> tuple[Checkpoint, LargeCheckpoint]:
     """The small and the large checkpoint of a family.
 
     Raises:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gfpet.data.examples import Example, read_examples
+from gfpet.families import Frame
 from gfpet.scoring import EncodedExample, encode
 
 
@@ -38,8 +39,8 @@ class TaskData:
     """Token that fills rows up."""
 
 
-def load_task(folder: Path, task: str, tokenizer: Any, *, max_length: int) -> TaskData:
-    """Read what the stage `prepare` wrote to `folder` and tokenise it.
+def load_task(folder: Path, task: str, tokenizer: Any, *, max_length: int, frame: Frame | None = None) -> TaskData:
+    """Read what the stage `prepare` wrote to `folder` and tokenise it; `frame`: of an encoder-decoder.
 
     Raises:
         DataError: a file is missing or broken, or a candidate does not fit in `max_length`.
@@ -47,7 +48,7 @@ def load_task(folder: Path, task: str, tokenizer: Any, *, max_length: int) -> Ta
     splits = {}
     for name in ("train", "dev", "eval"):
         examples = read_examples(folder / f"{name}.jsonl")
-        splits[name] = Split(examples, encode(examples, tokenizer, max_length=max_length))
+        splits[name] = Split(examples, encode(examples, tokenizer, max_length=max_length, frame=frame))
     return TaskData(task, splits["train"], splits["dev"], splits["eval"], pad_token(tokenizer))
 
 

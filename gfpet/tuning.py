@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class Hooks:
     step: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
     """Opened around each training step with its padded size."""
     title: str = "train"
+    quiet: bool = False
+    """No progress bar."""
 
 
 def start_module(kind: str, loaded: LoadedModel, options: Mapping[str, Any], data: TaskData, *, seed: int) -> PetModule:
@@ -40,18 +42,26 @@ def start_module(kind: str, loaded: LoadedModel, options: Mapping[str, Any], dat
     generator = torch.Generator().manual_seed(seed)
     model, family = loaded.model, loaded.family
     if kind == "prefix":
-        text = max(data.train.encoded[:64], key=lambda example: len(example.rows[0].tokens))
+        text = max(data.train.encoded[:64], key=lambda example: example.rows[0].size)
+        row = text.rows[0]
+        # A decoder behind an encoder reads a few tokens only; here it reads the encoder's text too.
+        text = replace(text, rows=(replace(row, tokens=row.tokens + row.source),))
         batch = collate([text], pad=data.pad).to(loaded.device)
-        with torch.no_grad(), captured(model, family, ["attn.k.out", "attn.v.out"]) as found:
+        spaces = {part: [f"{name}.{part}.out" for name in family.attentions] for part in ("k", "v")}
+        with torch.no_grad(), captured(model, family, [*spaces["k"], *spaces["v"]]) as found:
             trunk_of(model, family)(batch)
-        length = batch.lengths[0]
         keys, values = (
-            torch.stack([layer[0, :length] for layer in found[name]]) for name in ("attn.k.out", "attn.v.out")
+            {
+                name: torch.stack([layer[0] for layer in found[space]])
+                for name, space in zip(family.attentions, spaces[part], strict=True)
+            }
+            for part in ("k", "v")
         )
         module = start_prefix(family, length=options["length"], keys=keys, values=values)
     else:
         starts: dict[str, Callable[..., PetModule]] = {"lora": start_lora, "adapter": start_adapter}
-        module = starts[kind](model, family, **options, generator=generator)
+        sites = family.expanded(options["sites"])
+        module = starts[kind](model, family, **{**options, "sites": sites}, generator=generator)
     return module.to(loaded.device, torch.float32)
 
 
@@ -130,7 +140,19 @@ def _fit(
         log=hooks.log,
         step_context=hooks.step,
         title=hooks.title,
+        quiet=hooks.quiet,
     )
+
+
+# From here on, keeping all activations costs more than computing them twice takes time.
+_CHECKPOINTED = 50_000_000
+
+
+def wants_checkpointing(setting: bool | Literal["auto"], model: torch.nn.Module) -> bool:
+    """What a section's `gradient_checkpointing` means for a model."""
+    if setting == "auto":
+        return sum(parameter.numel() for parameter in model.parameters()) >= _CHECKPOINTED
+    return setting
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from gfpet.errors import ConfigError, unknown
+from gfpet.params_file import load_params
+from tasks.devices import gpu_slot
 from tasks.process import DvcError, dvc_command, stage_environment, stream
 
 Outcome = Literal["ran", "cached", "unchanged"]
@@ -143,18 +145,32 @@ def reproduce_stage(
     Raises:
         StageError: the stage ended with an error.
     """
-    logger = get_run_logger()
     started = time.monotonic()
+    outcome = run_stage(name, root, environment, pull=pull)
+    return StageResult(name, outcome, round(time.monotonic() - started, 2))
+
+
+def run_stage(name: str, root: Path, environment: Mapping[str, str] | None = None, *, pull: bool = False) -> Outcome:
+    """What `reproduce_stage` does, for use within another task or flow; on a GPU it waits until that is free.
+
+    Raises:
+        StageError: the stage ended with an error.
+    """
     arguments = ["--pull"] if pull else []
-    finished = stream(
-        dvc_command("repro", "--single-item", *arguments, name),
-        root=root,
-        environment=stage_environment(environment),
-        on_line=logger.info,
-    )
+    with gpu_slot(_device(root)):
+        finished = stream(
+            dvc_command("repro", "--single-item", *arguments, name),
+            root=root,
+            environment=stage_environment(environment),
+            on_line=get_run_logger().info,
+        )
     if finished.returncode != 0:
         raise StageError(name, finished.returncode, finished.last_lines)
-    return StageResult(name, outcome_of(name, finished.stdout), round(time.monotonic() - started, 2))
+    return outcome_of(name, finished.stdout)
+
+
+def _device(root: Path) -> str:
+    return load_params(root / "params.yaml").models.device
 
 
 def outcome_of(name: str, stdout: Collection[str]) -> Outcome:

@@ -39,8 +39,15 @@ ONLY_FOR = {"gfpet.world": {"prepare", "pretrain"}}
 READ_BEFORE_THE_START = {"kinds", "modules.prefix.length"}
 """Parameters that the shared loader compares with the model's length and then leaves alone."""
 
-NOT_CALLED = {"bridge": {"modules"}}
+NOT_CALLED = {"bridge": {"modules"}, "derive": {"modules", "evaluate.batch_size"}}
 """Parameters that a shared helper reads in a function which these stages do not call."""
+
+OPTIONAL = {
+    "gfpet.models._placement": "offload",
+    "tasks.services.object_store": "team",
+    "flows.dask_cluster": "dask",
+}
+"""Modules that import what only an extra of pyproject.toml brings, and say so where it is missing."""
 
 DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
@@ -204,7 +211,11 @@ def test_each_imported_distribution_is_declared_and_pinned() -> None:
     pinned = {_distribution(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").split()}
     every = {_distribution(line) for lines in project["optional-dependencies"].values() for line in lines} | core
     assert every - pinned == set()
-    for paths, declared in ((OURS.values(), core), ([path for _, path in modules("tests")], dev)):
+    extras = {
+        name: {_distribution(line) for line in project["optional-dependencies"][OPTIONAL[name]]} for name in OPTIONAL
+    }
+    checked = [([path], core | extras.get(name, set())) for name, path in OURS.items()]
+    for paths, declared in (*checked, ([path for _, path in modules("tests")], dev)):
         used = {each.partition(".")[0] for path in paths for each in imports(path)}
         used -= set(sys.stdlib_module_names) | {"gfpet", "tasks", "flows", "tests"}
         assert {DISTRIBUTIONS.get(each, each.replace("_", "-")) for each in used} - declared == set()

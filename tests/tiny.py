@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from gfpet.data.examples import Example
+from gfpet.families import Dims, Family, StackDims, stack_of
 from gfpet.families.gpt2 import GPT2
 from gfpet.models import LoadedModel
 from gfpet.modules import PetModule, start_adapter, start_lora, start_prefix
@@ -60,6 +62,48 @@ def tiny_gpt2(
     return model.eval().requires_grad_(False)
 
 
+def tiny_llama(
+    width: int = 16,
+    layers: int = 2,
+    *,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head_width: int = 8,
+    seed: int = 0,
+    kind: str = "llama",
+    **options: Any,
+) -> nn.Module:
+    """A Llama-shaped model with grouped heads and random weights; heads do not fill its width.
+
+    Args:
+        kind: `config.model_type`: `llama`, `qwen2` (biases on queries, keys and values), `qwen3`, `mistral`.
+    """
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=256,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_width,
+        attn_implementation="sdpa",
+        bos_token_id=END,
+        eos_token_id=END,
+        pad_token_id=END,
+        **options,
+    )
+    model: Any = AutoModelForCausalLM.from_config(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_gain = "norm" in name
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + float(is_gain))
+    frozen: nn.Module = model.eval().requires_grad_(False)
+    return frozen
+
+
 def tiny_loaded(width: int = 16, layers: int = 2, *, seed: int = 0) -> LoadedModel:
     return LoadedModel(tiny_gpt2(width, layers, seed=seed), GPT2, ByteTokenizer(), f"tiny-{width}x{layers}")
 
@@ -86,18 +130,27 @@ def shaken(module: PetModule, seed: int = 5, size: float = 0.3) -> PetModule:
     )
 
 
-def tiny_module(kind: str, model: nn.Module, *, seed: int = 5) -> PetModule:
+def tiny_module(kind: str, model: nn.Module, *, seed: int = 5, family: Family = GPT2) -> PetModule:
     """A module of a kind that changes the model's output."""
     generator = torch.Generator().manual_seed(seed)
     if kind == "lora":
-        sites = ("attn.q", "attn.v", "attn.o", "mlp.up", "mlp.down")
-        module = start_lora(model, GPT2, rank=3, alpha=6.0, sites=sites, generator=generator)
+        sites = family.expanded(("attn.q", "attn.v", "attn.o", "mlp.up", "mlp.down"))
+        module = start_lora(model, family, rank=3, alpha=6.0, sites=sites, generator=generator)
     elif kind == "adapter":
-        module = start_adapter(model, GPT2, bottleneck=4, sites=("attn.o", "mlp.down"), generator=generator)
+        sites = family.expanded(("attn.o", "mlp.down"))
+        module = start_adapter(model, family, bottleneck=4, sites=sites, generator=generator)
     else:
-        shape = (len(GPT2.blocks_of(model)), 5, GPT2.site_widths(model, "attn.k")[1])
-        keys, values = (torch.randn(shape, generator=generator) for _ in range(2))
-        module = start_prefix(GPT2, length=4, keys=keys, values=values)
+        depths = family.depths_of(model)
+        keys, values = (
+            {
+                name: torch.randn(
+                    depths[stack_of(name)], 5, family.site_widths(model, f"{name}.k")[1], generator=generator
+                )
+                for name in family.attentions
+            }
+            for _ in range(2)
+        )
+        module = start_prefix(family, length=4, keys=keys, values=values)
     return shaken(module, seed)
 
 
@@ -142,6 +195,11 @@ def tiny_task(train: int = 12, dev: int = 6) -> TaskData:
     """A task in the shape of RTE."""
     splits = [Split(rows, encoded(rows)) for rows in (learnable(train), learnable(dev, 1), learnable(dev, 2))]
     return TaskData("rte", *splits, pad=END)
+
+
+def decoder_dims(*, width: int, **sizes: int) -> Dims:
+    """Sizes of a decoder without grouped heads."""
+    return Dims(width, {"decoder": StackDims(kv_heads=sizes["heads"], **sizes)})
 
 
 def save_checkpoint_folder(

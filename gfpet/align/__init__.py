@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gfpet.align._cka import Side, cka, cka_debiased, cka_pair, layer_likeness
 from gfpet.align._fit import Method, explained, fit_maps, spaces_for
+from gfpet.align._groups import layer_groups, map_shapes
+from gfpet.align._identity import identity_maps
 from gfpet.align._layers_file import load_pairs, save_pairs
 from gfpet.align._solve import procrustes_map, ridge_map
 from gfpet.align._text import read_through
@@ -16,8 +18,11 @@ __all__ = [
     "cka_pair",
     "explained",
     "fit_maps",
+    "identity_maps",
+    "layer_groups",
     "layer_likeness",
     "load_pairs",
+    "map_shapes",
     "procrustes_map",
     "read_through",
     "ridge_map",

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gfpet.activations import RESIDUAL, captured
+from gfpet.activations import captured, residual_of
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
 from gfpet.scoring import Batch, trunk_of
@@ -69,28 +69,34 @@ def _hsic(cross: float, x: Side, y: Side) -> float:
 
 def layer_likeness(
     small: LoadedModel, large: FrozenModel, batches: Iterable[Batch], *, tokens: int
-) -> Float[Tensor, "small large"]:
+) -> dict[str, Tensor]:
     """Linear CKA of the residual streams that each block of S and each block of L is given, on the same text.
 
+    Returns `[n_S, n_L]` by stack.
+
     Args:
-        tokens: how many tokens to look at; about `tokens · (n_S d_S + n_L d_L)` floats are held.
+        tokens: how many tokens of each stack to look at; about `tokens · (n_S d_S + n_L d_L)` floats are held.
     """
-    seen: list[list[Tensor]] = [[], []]
-    count = 0
+    stacks = [stack.name for stack in small.family.stacks]
+    spaces = [residual_of(stack) for stack in stacks]
+    # By stack: what blocks of S, and what blocks of L are given.
+    seen: dict[str, tuple[list[Tensor], list[Tensor]]] = {stack: ([], []) for stack in stacks}
+    count = dict.fromkeys(stacks, 0)
     with large.forward_only() as model:
         for batch in batches:
-            if count >= tokens:
+            if min(count.values()) >= tokens:
                 break
             batch = batch.to(small.device)
-            real = batch.is_real.clone()
             for side, each in enumerate((small.model, model)):
-                with captured(each, small.family, [RESIDUAL]) as found:
+                with captured(each, small.family, spaces) as found:
                     trunk_of(each, small.family)(batch)
-                inputs = [states[real][: tokens - count] for states in found[RESIDUAL][:-1]]
-                seen[side].append(torch.stack(inputs))
-            count += seen[0][-1].shape[1]
-        # Layers of one model share their width, so they are stacked: `[layers, tokens, d]`.
-        streams = [torch.cat(parts, dim=1) for parts in seen]
-        ours, theirs = ([Side(layer) for layer in stream] for stream in streams)
-        rows = [[cka_pair(x, y)[0] or 0.0 for y in theirs] for x in ours]
-    return torch.tensor(rows)
+                for stack, real in batch.is_real.items():
+                    inputs = [states[real][: tokens - count[stack]] for states in found[residual_of(stack)][:-1]]
+                    # Layers of one model share their width, so they are stacked: `[layers, tokens, d]`.
+                    seen[stack][side].append(torch.stack(inputs))
+            count = {stack: sum(part.shape[1] for part in seen[stack][0]) for stack in stacks}
+        likeness = {}
+        for stack, sides in seen.items():
+            ours, theirs = ([Side(layer) for layer in torch.cat(parts, dim=1)] for parts in sides)
+            likeness[stack] = torch.tensor([[cka_pair(x, y)[0] or 0.0 for y in theirs] for x in ours])
+    return likeness

@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gfpet.activations import Captured, captured
+from gfpet.activations import captured, visited
 from gfpet.align._moments import Moments, map_of
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
 from gfpet.modules import KINDS
@@ -36,7 +36,7 @@ def spaces_for(sites: Mapping[str, Sequence[str]]) -> tuple[set[str], set[str]]:
     """The spaces, `<site>.<in|out>`, that modules at these sites read from and those that they write to.
 
     Args:
-        sites: by kind.
+        sites: by kind, by their full names.
 
     >>> spaces_for({"lora": ["attn.q"]})
     ({'attn.q.in'}, {'attn.q.out'})
@@ -66,37 +66,46 @@ def fit_maps(
 ) -> Projection:
     """The maps of every pair of layers and every space, in float32 on the models' device.
 
-    One pass over the text; no activation outlives its batch. What is summed up instead, in float64: for each space that
-    is read `n_L d_L²` values, for each that is written `n_S d_S²`, and `n_L d_S d_L` for either (n_L: pairs of the
+    One pass over the text; no activation of L outlives its block. What is summed up instead, in float64: for each space
+    that is read `n_L d_L²` values, for each that is written `n_S d_S²`, and `n_L d_S d_L` for either (n_L: pairs of the
     layer map; spaces that are one tensor, such as the inputs of a fused query-key-value map, are summed once).
     GPT-2 to GPT2-XL: 1.0 GB, 0.06 GB and 0.5 GB a space, about 6 GB for all three kinds at their default sites. Where
-    that is too much, call it for some spaces at a time.
+    that is too much, call it for some pairs at a time (`layer_groups`).
 
     Args:
         large: of the same family as the small model.
+        pairs: maps are made for these; of stacks without any, there are none.
         reads: spaces that need `Q`, as from `spaces_for`.
         writes: spaces that need `P`.
         ridge: penalty of the method `ridge`, as a part of the mean variance of the inputs.
         centre: regress what is left after the means, and keep the difference of the means as offsets.
     """
-    sources = _same_tensor(small.family, {*reads, *writes})
+    reads, writes = ([space for space in spaces if pairs.get(stack_of(space))] for spaces in (reads, writes))
+    sources = same_tensor(small.family, {*reads, *writes})
     sums: dict[str, Moments] = {}
     for space in set(sources.values()):
         needs_q, needs_p = (any(sources[each] == space for each in asked) for asked in (reads, writes))
-        sums[space] = Moments(pairs, needs_q, needs_p)
-
-    def add(is_real: Tensor, ours: Captured, theirs: Captured) -> None:
-        for space, moments in sums.items():
-            moments.add(ours[space], theirs[space], is_real)
-
-    _read_text(small, large, batches, set(sums), step, add)
+        sums[space] = Moments(pairs[stack_of(space)], needs_q, needs_p)
+    text = _Text(small, large, pairs, set(sums))
+    for batch in batches:
+        with step(batch.size):
+            text.read(
+                batch,
+                lambda space, layer, y, ours: sums[space].add_large(layer, y, ours),
+                lambda space, layer, x: sums[space].add_small(layer, x),
+            )
+            for space, moments in sums.items():
+                moments.count += sum(batch.texts[small.family.text_of(space)].lengths)
     named: dict[str, Tensor] = {}
     asked: tuple[tuple[Direction, Collection[str]], ...] = (("read", reads), ("write", writes))
     # Sums and maps are there together now: in large models the largest step of all.
     with step(sum(moments.size for moments in sums.values())):
         for direction, space in [(direction, space) for direction, spaces in asked for space in sorted(spaces)]:
             moments = sums[sources[space]]
-            solved = [map_of(moments, pair, direction, method=method, ridge=ridge, centre=centre) for pair in pairs]
+            solved = [
+                map_of(moments, pair, direction, method=method, ridge=ridge, centre=centre)
+                for pair in pairs[stack_of(space)]
+            ]
             # A new tensor for each space: safetensors refuses two names for one.
             named[f"{direction}s/{space}"] = torch.stack([matrix for matrix, _ in solved]).float()
             if centre:
@@ -118,23 +127,29 @@ def explained(
     1 is perfect, 0 is as good as the mean; over all coordinates of a space together.
     """
     asked = [("read", space) for space in maps.reads] + [("write", space) for space in maps.writes]
-    sources = _same_tensor(small.family, {space for _, space in asked})
-    errors = {each: [_Error() for _ in pairs] for each in asked}
+    sources = same_tensor(small.family, {space for _, space in asked})
+    errors = {each: [_Error() for _ in pairs[stack_of(each[1])]] for each in asked}
 
-    def add(is_real: Tensor, ours: Captured, theirs: Captured) -> None:
+    def add(source: str, layer: int, in_large: Tensor, ours: Callable[[int], Tensor]) -> None:
         for direction, space in asked:
+            if sources[space] != source:
+                continue
             matrices, offsets = getattr(maps, f"{direction}s")[space], getattr(maps, f"{direction}_offsets").get(space)
-            for index, (large_layer, small_layer) in enumerate(pairs):
-                in_large = theirs[sources[space]][large_layer][is_real].double()
-                in_small = ours[sources[space]][small_layer][is_real].double()
-                x, y = (in_large, in_small) if direction == "read" else (in_small, in_large)
-                guess = x @ matrices[index].double().T
-                guess = guess if offsets is None else guess + offsets[index].double()
-                errors[direction, space][index].add(y, guess)
+            for index, (large_layer, small_layer) in enumerate(pairs[stack_of(space)]):
+                if large_layer != layer:
+                    continue
+                x, y = (in_large, ours(small_layer)) if direction == "read" else (ours(small_layer), in_large)
+                # In float32: a double of everything would be the largest step of all.
+                guess = x.float() @ matrices[index].T
+                guess = guess if offsets is None else guess.add_(offsets[index])
+                errors[direction, space][index].add(y.float(), guess)
 
-    _read_text(small, large, batches, set(sources.values()), step, add)
+    text = _Text(small, large, pairs, set(sources.values()))
+    for batch in batches:
+        with step(batch.size):
+            text.read(batch, add)
     return {
-        f"{direction}s/{space}": sum(each.r2() for each in errors[direction, space]) / len(pairs)
+        f"{direction}s/{space}": sum(each.r2() for each in errors[direction, space]) / len(errors[direction, space])
         for direction, space in asked
     }
 
@@ -149,10 +164,11 @@ class _Error:
         self._total: Tensor | float = 0.0
 
     def add(self, y: Tensor, guess: Tensor) -> None:
+        """Add a batch; the guess is written over."""
         self._count += len(y)
-        self._left += float((y - guess).square().sum())
-        self._square += float(y.square().sum())
-        self._total = self._total + y.sum(0)
+        self._square += float(torch.linalg.vector_norm(y, dtype=torch.float64)) ** 2
+        self._total = self._total + y.sum(0, dtype=torch.float64)
+        self._left += float(torch.linalg.vector_norm(guess.sub_(y), dtype=torch.float64)) ** 2
 
     def r2(self) -> float:
         """1 is perfect, 0 as good as the mean; 0 where there is no spread."""
@@ -161,32 +177,54 @@ class _Error:
         return 1 - self._left / spread if spread > 0 else 0.0
 
 
-def _read_text(
-    small: LoadedModel,
-    large: FrozenModel,
-    batches: Iterable[Batch],
-    spaces: Collection[str],
-    step: Step,
-    add: Callable[[Tensor, Captured, Captured], None],
-) -> None:
-    """Call `add` for each batch: which positions are text `[rows, length]`, activations of S and of L by space."""
-    with large.forward_only() as model:
-        for batch in batches:
-            with step(batch.size):
-                batch = batch.to(small.device)
-                with captured(small.model, small.family, spaces) as ours:
-                    trunk_of(small.model, small.family)(batch)
-                with captured(model, small.family, spaces) as theirs:
-                    trunk_of(model, small.family)(batch)
-                add(batch.is_real, ours, theirs)
+class _Text:
+    """Reads batches through S, then through L, and shows what L's blocks have beside what S's blocks have."""
+
+    def __init__(self, small: LoadedModel, large: FrozenModel, pairs: LayerMap, spaces: Collection[str]) -> None:
+        self._small, self._large, self._spaces = small, large, spaces
+        self._in_large = {stack: {layer for layer, _ in own} for stack, own in pairs.items()}
+        self._in_small = {stack: {layer for _, layer in own} for stack, own in pairs.items()}
+
+    def read(
+        self,
+        batch: Batch,
+        visit_large: Callable[[str, int, Tensor, Callable[[int], Tensor]], None],
+        visit_small: Callable[[str, int, Tensor], None] = lambda *_: None,
+    ) -> None:
+        """Tokens `[tokens, d]` of the blocks in the pairs, padding left out.
+
+        Args:
+            visit_large: takes the space, the block, what L has there, and what any block of S has there.
+            visit_small: takes the space, the block and what S has there.
+        """
+        small = self._small
+        batch = batch.to(small.device)
+        is_real = batch.is_real
+
+        def tokens(space: str, states: Tensor) -> Tensor:
+            return states[is_real[small.family.text_of(space)]]
+
+        with self._large.forward_only() as model:
+            with captured(small.model, small.family, self._spaces, self._in_small) as found:
+                trunk_of(small.model, small.family)(batch)
+            for space, layers in found.items():
+                for layer in sorted(self._in_small.get(stack_of(space), ())):
+                    layers[layer] = tokens(space, layers[layer])
+                    visit_small(space, layer, layers[layer])
+
+            def visit(space: str, layer: int, states: Tensor) -> None:
+                visit_large(space, layer, tokens(space, states), lambda m: found[space][m])
+
+            with visited(model, small.family, self._spaces, visit, self._in_large):
+                trunk_of(model, small.family)(batch)
 
 
-def _same_tensor(family: Family, spaces: Collection[str]) -> dict[str, str]:
+def same_tensor(family: Family, spaces: Collection[str]) -> dict[str, str]:
     """For each space, the first one that is the same tensor: parts of a fused map share their input."""
-    first: dict[tuple[str, str, int], str] = {}
+    first: dict[tuple[str, str, str, int], str] = {}
     same = {}
     for space in sorted(spaces):
         name, side = space.rsplit(".", 1)
         site = family.site(name)
-        same[space] = first.setdefault((site.path, side, 0 if side == "in" else site.part), space)
+        same[space] = first.setdefault((stack_of(name), site.path, side, 0 if side == "in" else site.part), space)
     return same

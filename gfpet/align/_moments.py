@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from gfpet.align._solve import procrustes_map, ridge_map
-from gfpet.plug import LayerMap
+from gfpet.plug import LayerPairs
 
 K = TypeVar("K")
 
@@ -17,7 +17,7 @@ K = TypeVar("K")
 class Moments:
     """Sums of one space in float64: only of layers and pairs that the layer map names."""
 
-    def __init__(self, pairs: LayerMap, reads: bool, writes: bool) -> None:
+    def __init__(self, pairs: LayerPairs, reads: bool, writes: bool) -> None:
         self._pairs = pairs
         # A regression needs the products of its inputs with each other: L's for reads, S's for writes.
         self._squared = {"large": reads, "small": writes}
@@ -35,22 +35,23 @@ class Moments:
         """Values that are held."""
         return sum(tensor.numel() for held in (self.total, self.square, self.cross) for tensor in held.values())
 
-    def add(
-        self,
-        small: Sequence[Float[Tensor, "rows length d_S"]],
-        large: Sequence[Float[Tensor, "rows length d_L"]],
-        is_real: Bool[Tensor, "rows length"],
+    def add_small(self, layer: int, x: Float[Tensor, "tokens d_S"]) -> None:
+        """Add what a block of S has there, of one batch."""
+        if any(layer == m for _, m in self._pairs):
+            self._add_own("small", layer, x.double())
+
+    def add_large(
+        self, layer: int, y: Float[Tensor, "tokens d_L"], small: Callable[[int], Float[Tensor, "tokens d_S"]]
     ) -> None:
-        """Add a batch: the activations of every layer of both models, and which positions are text."""
-        self.count += int(is_real.sum())
-        ours = {m: small[m][is_real].double() for m in sorted({m for _, m in self._pairs})}
-        for m, x in ours.items():
-            self._add_own("small", m, x)
-        for layer in sorted({layer for layer, _ in self._pairs}):
-            y = large[layer][is_real].double()
-            self._add_own("large", layer, y)
-            for m in {m for other, m in self._pairs if other == layer}:
-                _accumulate(self.cross, (layer, m), ours[m].T @ y)
+        """Add what a block of L has there, of the same batch.
+
+        Args:
+            small: what a block of S has.
+        """
+        y = y.double()
+        self._add_own("large", layer, y)
+        for m in sorted({m for other, m in self._pairs if other == layer}):
+            _accumulate(self.cross, (layer, m), small(m).double().T @ y)
 
     def _add_own(self, model: str, layer: int, x: Tensor) -> None:
         _accumulate(self.total, (model, layer), x.sum(0))

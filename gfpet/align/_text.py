@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from gfpet.data.examples import Example
-from gfpet.scoring import EncodedExample, Row
+from gfpet.families import Frame
+from gfpet.scoring import EncodedExample, Row, framed_rows
 
 
-def read_through(examples: Sequence[Example], tokenizer: Any, *, max_length: int) -> list[EncodedExample]:
+def read_through(
+    examples: Sequence[Example], tokenizer: Any, *, max_length: int, frame: Frame | None = None
+) -> list[EncodedExample]:
     """One token row an example: its context and its first right candidate; too long a row loses its beginning.
+
+    With the frame of an encoder-decoder, the encoder reads the context and the decoder the candidate.
 
     Context and candidate are tokenised apart, as they are where candidates are scored. The rows are only read: the one
     target that the form asks for has no meaning.
@@ -19,6 +24,10 @@ def read_through(examples: Sequence[Example], tokenizer: Any, *, max_length: int
     answers = tokenizer([each.candidates[each.gold[0]] for each in examples], add_special_tokens=False)["input_ids"]
     encoded = []
     for number, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
+        if frame is not None:
+            row = framed_rows(tuple(context), [(*answer, tokenizer.eos_token_id)], max_length, frame)[0]
+            encoded.append(EncodedExample((row,), number, (0,), 1))
+            continue
         tokens = (tuple(context) + tuple(answer))[-max_length:] or (tokenizer.eos_token_id,)
         encoded.append(EncodedExample((Row(tokens, ((tokens[-1],),), 0),), number, (0,), 1))
     return encoded

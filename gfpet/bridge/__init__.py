@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from gfpet.bridge._activations import ActivationCache, Activations, Plan, plan_activations, recomputed, row_lengths
-from gfpet.bridge._ladder import Ladder, ladder_trunk, start_ladder
-from gfpet.bridge._train import Transfer, fit_bridge, predict_with_bridge, selection
+from gfpet.bridge._activations import (
+    ActivationCache,
+    Activations,
+    MappedFile,
+    Plan,
+    RowStore,
+    plan_activations,
+    recomputed,
+    row_lengths,
+)
+from gfpet.bridge._ladder import Ladder, Rungs, ladder_trunk, laddered, start_ladder
+from gfpet.bridge._train import Transfer, fit_bridge, fit_ladder, predict_with_bridge, selection, start_transfer
 
 __all__ = [
     "ActivationCache",
     "Activations",
     "Ladder",
+    "MappedFile",
     "Plan",
+    "RowStore",
+    "Rungs",
     "Transfer",
     "fit_bridge",
+    "fit_ladder",
     "ladder_trunk",
+    "laddered",
     "plan_activations",
     "predict_with_bridge",
     "recomputed",
     "row_lengths",
     "selection",
     "start_ladder",
+    "start_transfer",
 ]

@@ -1,5 +1,7 @@
 """The ladder (Sung et al. 2022, Ladder Side-Tuning, arXiv:2206.06522): the Bridge reads the large model's activations.
 
+In each stack of blocks:
+
     h_L,0 ──Down_0──► h_g ─► block 0 ─► (mix) ─► block 1 ─► (mix) ─► ... ─► norm ─► head
                                           ▲                   ▲
                                Down_1(h_L,1)       Down_2(h_L,2)
@@ -9,13 +11,15 @@ mix:  h_g ← μ h_g + (1 − μ) Down_l(h_L,l),   μ = sigmoid(a / T),   a = 0 
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gfpet.activations import block_input
 from gfpet.bridge._activations import Activations, Plan
@@ -25,8 +29,8 @@ from gfpet.scoring import Batch, Trunk, trunk_of
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The ladder's trained parts."""
+class Rungs:
+    """The ladder's trained parts in one stack."""
 
     layers: tuple[int, ...]
     """Blocks of the Bridge whose inputs are mixed; the first takes the large model's embeddings as they come."""
@@ -34,60 +38,91 @@ class Ladder:
     """`a`."""
     down: Float[Tensor, "taken d_g width"]
     """`Down_l`."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The whole ladder."""
+
+    rungs: Mapping[str, Rungs]
+    """By stack."""
     temperature: float
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """By name, for the optimizer."""
-        return {"ladder.gate": self.gate, "ladder.down": self.down}
+        return {
+            f"ladder.{stack}.{name}": tensor
+            for stack, rungs in self.rungs.items()
+            for name, tensor in (("gate", rungs.gate), ("down", rungs.down))
+        }
 
 
 def start_ladder(plan: Plan, kept: Int[Tensor, " d_g"], temperature: float, device: torch.device) -> Ladder:
     """Every `Down_l` starts as the selection of the Bridge's coordinates."""
     down = torch.eye(len(kept)) if plan.store == "projected" else torch.eye(plan.width)[kept]
-    count = len(plan.layers)
-    return Ladder(
-        layers=plan.layers,
-        gate=torch.zeros(count, device=device),
-        down=down.repeat(count, 1, 1).to(device),
-        temperature=temperature,
-    )
+    rungs = {
+        stack: Rungs(layers, torch.zeros(len(layers), device=device), down.repeat(len(layers), 1, 1).to(device))
+        for stack, layers in plan.layers.items()
+    }
+    return Ladder(rungs, temperature)
+
+
+@contextmanager
+def laddered(
+    bridge: nn.Module, family: Family, ladder: Ladder, *, recompute: bool = False
+) -> Iterator[Callable[[Activations], Trunk]]:
+    """While open, the Bridge's forward pass has the large model's activations mixed in, from whichever reader is given.
+
+    A training step's backward pass belongs inside the context too: gradient checkpointing runs the forward again.
+
+    Args:
+        recompute: mix again in the backward pass instead of keeping what mixing makes.
+    """
+    plain = trunk_of(bridge, family)
+    read: dict[str, Tensor] = {}
+
+    def trunk(activations: Activations) -> Trunk:
+        def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
+            read.clear()
+            read.update(activations(batch))
+            return plain(batch)
+
+        return hidden
+
+    with ExitStack() as opened:
+        for stack, rungs in ladder.rungs.items():
+            blocks = family.blocks_of(bridge, stack)
+            for index, layer in enumerate(rungs.layers):
+                hook = _rung(read, stack, rungs, index, ladder.temperature, recompute)
+                opened.enter_context(forward_pre_hook(blocks[layer], hook))
+        yield trunk
 
 
 def ladder_trunk(bridge: nn.Module, family: Family, ladder: Ladder, activations: Activations) -> Trunk:
-    """The Bridge's forward pass with the large model's activations mixed in."""
-    blocks, plain = family.blocks_of(bridge), trunk_of(bridge, family)
+    """`laddered` for forward passes alone: the Bridge is itself again after each of them."""
 
     def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
-        mu = torch.sigmoid(ladder.gate / ladder.temperature)
-        read = activations(batch)
-        with ExitStack() as stack:
-            for index, layer in enumerate(ladder.layers):
-                down = read[index] @ ladder.down[index].T
-                hook = _replace(down) if layer == 0 else _mix(down, mu[index])
-                stack.enter_context(forward_pre_hook(blocks[layer], hook))
-            return plain(batch)
+        with laddered(bridge, family, ladder) as trunk:
+            return trunk(activations)(batch)
 
     return hidden
 
 
-def _replace(down: Tensor) -> Any:
+def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temperature: float, recompute: bool) -> Any:
+    def mixed(states: Tensor, there: Tensor) -> Tensor:
+        # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
+        down = there.to(rungs.down.dtype) @ rungs.down[index].T
+        if rungs.layers[index] == 0:
+            return down
+        mu = torch.sigmoid(rungs.gate[index] / temperature)
+        return mu * states + (1 - mu) * down
+
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return _with_input(down, args, kwargs)
+        given = block_input(args, kwargs), read[stack][index]
+        # The model's own checkpointing covers a block, but not the hooks before it.
+        again = recompute and torch.is_grad_enabled()
+        states = checkpoint(mixed, *given, use_reentrant=False) if again else mixed(*given)
+        return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
 
     return hook
-
-
-def _mix(down: Tensor, mu: Tensor) -> Any:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return _with_input(mu * block_input(args, kwargs) + (1 - mu) * down, args, kwargs)
-
-    return hook
-
-
-def _with_input(
-    states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if args:
-        return (states, *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": states}

@@ -6,7 +6,8 @@ module of S ──W_plug──► module in L's spaces ──W_down──► mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from gfpet.bridge._activations import Activations
-from gfpet.bridge._ladder import Ladder, ladder_trunk
-from gfpet.families import Family
+from gfpet.bridge._ladder import Ladder, laddered
+from gfpet.families import Dims, Family, stack_of
 from gfpet.modules import PetModule, inserted
 from gfpet.plug import LayerMap, Projection, plugged, projected, spaces_of
 from gfpet.prune import Bridge, Kept
@@ -23,6 +24,9 @@ from gfpet.scoring import Batch, Predictions, candidate_scores, head_of, predict
 from gfpet.task_data import Split, TaskData, task_score
 from gfpet.training import Group, Outcome, Settings, train
 from gfpet.tuning import Hooks, checkpointing
+
+Step = Callable[[int], AbstractContextManager[None]]
+"""A memory meter's `step`, opened around each batch with its padded size."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ class Transfer:
     w_down: Projection
     pairs: LayerMap
     divide_by_copies: bool
+    update: Literal["full", "low_rank", "none"] = "full"
+    """What of `W_plug` is trained."""
+    down: Literal["learned", "selection"] = "learned"
+    """Whether `W_down` is trained."""
 
     def in_large(self) -> PetModule:
         """The module as it is plugged into L."""
@@ -44,38 +52,107 @@ class Transfer:
         """The module as it sits in the Bridge."""
         return projected(self.in_large(), self.w_down)
 
-    def trained(self, w_down: Literal["learned", "selection"]) -> dict[str, Tensor]:
-        """The tensors that are trained: module, maps of `W_plug`, and `W_down` unless it stays a selection."""
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """The tensors that are trained: module, `W_plug` as far as it is, and `W_down` unless it stays a selection."""
         tensors = {f"module/{name}": tensor for name, tensor in self.module.tensors.items()}
-        tensors |= _maps("w_plug", self.w_plug)
-        return tensors | (_maps("w_down", self.w_down) if w_down == "learned" else {})
+        tensors |= {f"w_plug/{name}": tensor for name, tensor in self.plug_update().named().items()}
+        return tensors | (_maps("w_down", self.w_down, ("reads", "writes")) if self.down == "learned" else {})
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of its tensors."""
+        maps = [*self.w_plug.named().values(), *self.w_down.named().values()]
+        return [*self.module.tensors.values(), *maps]
+
+    def plug_update(self) -> Projection:
+        """The trained part of `W_plug`: its matrices, its low-rank updates, or nothing."""
+        fields = {"full": ("reads", "writes"), "low_rank": _LOW_RANK, "none": ()}[self.update]
+        return Projection.of(_maps("", self.w_plug, fields))
 
 
-def _maps(title: str, projection: Projection) -> dict[str, Tensor]:
-    """The linear parts; offsets stay what the closed form gave."""
-    return {f"{title}/{name}": tensor for name, tensor in projection.named().items() if "_offsets/" not in name}
+_LOW_RANK = ("read_left", "read_right", "write_left", "write_right")
 
 
-def selection(module: PetModule, family: Family, kept: Kept, sizes: Mapping[str, int]) -> Projection:
+def _maps(title: str, projection: Projection, fields: Sequence[str]) -> dict[str, Tensor]:
+    """Some fields of a projection; offsets are never among them, and stay what the closed form gave."""
+    prefix = f"{title}/" if title else ""
+    named = projection.named().items()
+    return {f"{prefix}{name}": tensor for name, tensor in named if name.split("/", 1)[0] in fields}
+
+
+def selection(
+    module: PetModule, family: Family, kept: Kept, dims: Dims, w_down: Literal["learned", "selection"] = "learned"
+) -> Projection:
     """`W_down` as the selection of the Bridge's coordinates: `D` and `E` are rows of the identity.
 
     Args:
         module: in the large model's spaces.
-        sizes: the large model's width on each axis (`residual`, `inner`, `ffn`).
+        dims: the large model's sizes.
+        w_down: matrices where it is `learned` from there on; where it stays a selection, only the indices.
     """
 
     def rows(space: str) -> Tensor:
         site_name, side = space.rsplit(".", 1)
         site = family.site(site_name)
-        axis = site.reads if side == "in" else site.writes
-        identity = torch.eye(sizes[axis])
-        return torch.stack([identity[kept.axis(axis, layer)] for layer in module.layers])
+        axis, stack = site.reads if side == "in" else site.writes, stack_of(space)
+        indices = [kept.axis(stack, axis, layer) for layer in module.layers[stack]]
+        if w_down == "selection":
+            return torch.stack(indices)
+        identity = torch.eye(dims.size(stack, axis))
+        return torch.stack([identity[index] for index in indices])
 
     reads, writes = spaces_of(module)
     return Projection(
-        reads={space: rows(space).transpose(1, 2).contiguous() for space in sorted(reads)},
+        reads={
+            space: rows(space) if w_down == "selection" else rows(space).transpose(1, 2).contiguous()
+            for space in sorted(reads)
+        },
         writes={space: rows(space) for space in sorted(writes)},
     )
+
+
+# Of what has more values than this, AdamW's 16 bytes a value are more than the rest of the Bridge takes.
+_MANY = 10_000_000
+
+
+def start_transfer(
+    module: PetModule,
+    maps: Projection,
+    pairs: LayerMap,
+    family: Family,
+    kept: Kept,
+    dims: Dims,
+    *,
+    divide_by_copies: bool,
+    update: Literal["auto", "full", "low_rank", "none"],
+    update_rank: int,
+    w_down: Literal["auto", "learned", "selection"],
+    seed: int,
+) -> Transfer:
+    """The module as tuned on S, `W_plug` as it starts, `W_down` as a selection.
+
+    Args:
+        maps: of `W_plug`, on the module's device.
+        dims: the large model's sizes.
+        seed: of the low-rank updates.
+    """
+    if update == "auto":
+        matrices = [*maps.reads.values(), *maps.writes.values()]
+        update = "full" if sum(matrix.numel() for matrix in matrices) <= _MANY else "low_rank"
+    if update == "low_rank":
+        maps = maps.with_updates(update_rank, torch.Generator().manual_seed(seed))
+    start = plugged(module, maps, pairs, divide_by_copies=divide_by_copies)
+    down = selection(start, family, kept, dims, "selection")
+    if w_down == "auto":
+        ends = [matrix.shape[2] for matrix in maps.reads.values()] + [m.shape[1] for m in maps.writes.values()]
+        indices = [*down.reads.values(), *down.writes.values()]
+        values = sum(index.numel() * end for index, end in zip(indices, ends, strict=True))
+        w_down = "learned" if values <= _MANY else "selection"
+    if w_down == "learned":
+        down = selection(start, family, kept, dims, "learned")
+    device = next(iter(module.tensors.values())).device
+    return Transfer(module, maps, down.to(device, torch.float32), pairs, divide_by_copies, update, w_down)
 
 
 def fit_bridge(
@@ -91,46 +168,82 @@ def fit_bridge(
     learning_rate: float,
     bridge_learning_rate: float,
     train_bridge: bool,
-    w_down: Literal["learned", "selection"],
     seed: int,
     gradient_checkpointing: bool,
     hooks: Hooks,
 ) -> Outcome:
     """Train in place; afterwards `transfer.in_large()` is what is plugged."""
+    return fit_ladder(
+        bridge,
+        family,
+        ladder,
+        lambda: inserted(bridge.model, family, transfer.in_bridge()),
+        [Group(transfer.trained, learning_rate)],
+        data,
+        train_activations,
+        dev_activations,
+        settings,
+        bridge_learning_rate=bridge_learning_rate,
+        train_bridge=train_bridge,
+        seed=seed,
+        gradient_checkpointing=gradient_checkpointing,
+        hooks=hooks,
+    )
+
+
+def fit_ladder(
+    bridge: Bridge,
+    family: Family,
+    ladder: Ladder,
+    insert: Callable[[], AbstractContextManager[None]],
+    groups: Sequence[Group],
+    data: TaskData,
+    train_activations: Activations,
+    dev_activations: Activations,
+    settings: Settings,
+    *,
+    bridge_learning_rate: float,
+    train_bridge: bool,
+    seed: int,
+    gradient_checkpointing: bool,
+    hooks: Hooks,
+) -> Outcome:
+    """Train the Bridge with its ladder, and whatever `insert` puts into it; without that it is Ladder Side-Tuning.
+
+    Args:
+        groups: what is trained beside Bridge and ladder.
+    """
     own = {f"bridge/{name}": weight for name, weight in bridge.model.named_parameters()} if train_bridge else {}
-    groups = [
-        Group(transfer.trained(w_down), learning_rate),
-        Group(ladder.tensors | own, bridge_learning_rate),
-    ]
-    trunk, head = ladder_trunk(bridge.model, family, ladder, train_activations), head_of(bridge.model)
-    device = head.device
+    head = head_of(bridge.model)
+
+    def evaluate() -> tuple[float, float]:
+        with torch.no_grad(), laddered(bridge.model, family, ladder) as trunk, insert():
+            hidden = trunk(dev_activations)
+            said = predict(data.dev.encoded, hidden, head, batch_size=settings.batch_size, pad=data.pad)
+        return task_score(data.task, data.dev.examples, said.choices), said.loss
 
     def backward(batch: Batch, weight: float) -> Tensor:
-        with inserted(bridge.model, family, transfer.in_bridge()):
-            loss = ranking_loss(candidate_scores(trunk(batch), head, batch), batch)
+        mixing = laddered(bridge.model, family, ladder, recompute=gradient_checkpointing)
+        with mixing as trunk, insert():
+            loss = ranking_loss(candidate_scores(trunk(train_activations)(batch), head, batch), batch)
             (loss * weight).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def evaluate() -> tuple[float, float]:
-        said = predict_with_bridge(
-            bridge, family, ladder, transfer, data.dev, dev_activations, batch_size=settings.batch_size, pad=data.pad
-        )
-        return task_score(data.task, data.dev.examples, said.choices), said.loss
-
     with checkpointing(bridge.model, gradient_checkpointing):
         return train(
-            groups,
+            [*groups, Group(ladder.tensors | own, bridge_learning_rate)],
             backward,
             data.train.encoded,
             evaluate,
             settings,
             seed=seed,
             pad=data.pad,
-            device=device,
+            device=head.device,
             checkpoint=hooks.checkpoint,
             log=hooks.log,
             step_context=hooks.step,
             title=hooks.title,
+            quiet=hooks.quiet,
         )
 
 
@@ -144,8 +257,13 @@ def predict_with_bridge(
     *,
     batch_size: int,
     pad: int,
+    step: Step = lambda _: nullcontext(),
 ) -> Predictions:
     """The Bridge with the module, on its own: the paper's Table 8."""
-    trunk = ladder_trunk(bridge.model, family, ladder, activations)
-    with torch.no_grad(), inserted(bridge.model, family, transfer.in_bridge()):
-        return predict(split.encoded, trunk, head_of(bridge.model), batch_size=batch_size, pad=pad)
+    with (
+        torch.no_grad(),
+        laddered(bridge.model, family, ladder) as trunk,
+        inserted(bridge.model, family, transfer.in_bridge()),
+    ):
+        hidden = trunk(activations)
+        return predict(split.encoded, hidden, head_of(bridge.model), batch_size=batch_size, pad=pad, step=step)

@@ -1,12 +1,16 @@
-"""Model families: one file of names each, and this line to find it."""
+"""Model families: one file of names each, and one word below to find it."""
 
 from __future__ import annotations
 
 from gfpet.errors import ModelError, unknown
-from gfpet.families._family import Dims, Family, Site
+from gfpet.families._dims import Dims, StackDims
+from gfpet.families._family import Attention, Family, Site, Stack, stack_of
+from gfpet.families._texts import Frame, Padded, Texts
 from gfpet.families.gpt2 import GPT2
+from gfpet.families.llama import LLAMA
+from gfpet.families.t5 import T5
 
-FAMILIES = {family.name: family for family in (GPT2,)}
+FAMILIES = {family.name: family for family in (GPT2, LLAMA, T5)}
 
 
 def find_family(name: str) -> Family:
@@ -20,4 +24,17 @@ def find_family(name: str) -> Family:
     return FAMILIES[name]
 
 
-__all__ = ["FAMILIES", "Dims", "Family", "Site", "find_family"]
+__all__ = [
+    "FAMILIES",
+    "Attention",
+    "Dims",
+    "Family",
+    "Frame",
+    "Padded",
+    "Site",
+    "Stack",
+    "StackDims",
+    "Texts",
+    "find_family",
+    "stack_of",
+]

@@ -1,35 +1,34 @@
-"""What the rest of gfpet knows of a model family: names, nothing else."""
+"""What the rest of gfpet knows of a model family: names, and how its stacks of blocks are run.
+
+A family has one stack of blocks (`decoder`) or two (`encoder`, `decoder`). The names of sites, of spaces and of module
+tensors begin with their stack (`encoder.attn.q.A`) where there are two, and without it (`attn.q.A`) where there is one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from gfpet.errors import ModelError, unknown
+from gfpet.families._dims import Dims
+from gfpet.families._texts import Frame, Texts
+
+STACKS = ("encoder", "decoder")
 
 
-@dataclass(frozen=True)
-class Dims:
-    """Sizes of a decoder stack."""
+def stack_of(name: str) -> str:
+    """The stack that a site, space, attention or tensor belongs to, from its name alone.
 
-    layers: int
-    """n: number of blocks."""
-    width: int
-    """d: width of the residual stream."""
-    heads: int
-    """Attention heads of a block."""
-    head_width: int
-    """Width of one head; `heads * head_width` is the inner width of attention."""
-    ffn: int
-    """Inner width of the feed-forward part."""
-
-    @property
-    def inner(self) -> int:
-        """Inner width of attention."""
-        return self.heads * self.head_width
+    >>> stack_of("encoder.attn.q.A"), stack_of("attn.q.A")
+    ('encoder', 'decoder')
+    """
+    first = name.partition(".")[0]
+    return first if first in STACKS else "decoder"
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,46 @@ class Site:
     path: str
     """Attribute path from the block to the map."""
     reads: str
-    """Axis that the map's input lives on: `residual`, `inner` (heads) or `ffn`."""
+    """Axis that the map's input lives on: `residual`, `inner` (query heads), `kv` (key/value heads), `ffn`, or one of
+    another attention's heads: `cross_inner`, `cross_kv`."""
     writes: str
     """Axis that the map's output lives on."""
     part: int = 0
     """Which part of the output, counted from 0."""
     parts: int = 1
     """Into how many equal parts the output is cut (3 for a fused query-key-value map)."""
+    positions: str | None = None
+    """The stack whose positions its activations have, where it is not its own (keys and values of cross-attention)."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """An attention in every block."""
+
+    path: str
+    """Attribute path from the block to it."""
+    prefix_bias: Callable[[nn.Module, int, int], Tensor] | None = None
+    """From the first block's attention, the query length and the prefix length: the position bias `[1, heads, query,
+    prefix]` of a prefix. None: a prefix has none."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack of like blocks."""
+
+    name: str
+    """`encoder` or `decoder`."""
+    blocks: str
+    """Attribute path from the model to its list of blocks."""
+    attentions: Mapping[str, Attention]
+    """By their standard names: `attn`, and `cross` where there is cross-attention."""
+    sites: Mapping[str, Site]
+    """By their standard names (docs/design.md), without the stack."""
+    axes: Mapping[str, tuple[str, ...]]
+    """Axes of each weight of a block, by its name in the block: an axis of `Site`, `heads` (one value a query head),
+    or `3*inner` and the like for a fused map; `-` is an axis that stays whole."""
+    shared_heads: bool = False
+    """The heads of `attn` are one set for all blocks (a position bias that all of them use)."""
 
 
 @dataclass(frozen=True)
@@ -53,29 +85,54 @@ class Family:
     """Where things are in the Hugging Face models of one family."""
 
     name: str
-    model_type: str
-    """`config.model_type` of its checkpoints."""
-    trunk: str
-    """Attribute of the model without its language-model head."""
-    blocks: str
-    """Attribute path from the model to its list of blocks."""
-    attention: str
-    """Attribute path from a block to its attention."""
-    sites: Mapping[str, Site]
-    """Sites of a block by their standard names (docs/design.md)."""
-    axes: Mapping[str, tuple[str, ...]]
-    """Axes of each weight of a block, by its name in the block: `residual`, `inner`, `3*inner` or `ffn`."""
+    model_types: tuple[str, ...]
+    """What `config.model_type` of its checkpoints may be."""
+    loader: Literal["AutoModelForCausalLM", "AutoModelForSeq2SeqLM"]
+    """Class of transformers that loads its checkpoints."""
+    stacks: tuple[Stack, ...]
+    """In the order in which they run."""
+    run: Callable[[nn.Module, Texts], Tensor]
+    """The forward pass up to the head: the decoder's last hidden states `[rows, length, d]`, as the head reads them."""
     outer_axes: Mapping[str, tuple[str, ...]]
-    """The same for the weights outside of blocks, by their names in the model; `-` is an axis that stays whole."""
+    """Axes of the weights outside of blocks, by their names in the model."""
     dropouts: tuple[str, ...]
     """Names of the dropout probabilities in the configuration."""
     dims: Callable[[Any], Dims]
     """Sizes from a configuration."""
     resized: Callable[[Any, Dims], nn.Module]
     """A new, uninitialised model like the configuration's, with other sizes."""
+    thinned: Callable[[Any, Mapping[str, Sequence[int]]], Any] | None = None
+    """A configuration like the given one, of a model with only these blocks, by stack; None: not to be had."""
+    positioned: str | None = None
+    """Attribute path of the part that takes `position_ids`, which a prefix shifts; None: positions are relative."""
+    frame: Callable[[Any, Any], Frame] | None = None
+    """From configuration and tokenizer, how an encoder-decoder reads an example; None for a decoder alone."""
+    variant: Callable[[Any], Family] | None = field(default=None, repr=False)
+    """From a configuration, the tables that are true of its models, where the family's models differ in them."""
+
+    def for_config(self, config: Any) -> Family:
+        """The family as it is for models of this configuration."""
+        return self.variant(config) if self.variant else self
+
+    def stack(self, name: str) -> Stack:
+        """The stack of that name."""
+        return next(stack for stack in self.stacks if stack.name == name)
+
+    @cached_property
+    def sites(self) -> Mapping[str, Site]:
+        """All sites by their full names."""
+        return {self._full(stack, name): site for stack in self.stacks for name, site in stack.sites.items()}
+
+    @cached_property
+    def attentions(self) -> Mapping[str, Attention]:
+        """All attentions by their full names."""
+        return {self._full(stack, name): each for stack in self.stacks for name, each in stack.attentions.items()}
+
+    def _full(self, stack: Stack, name: str) -> str:
+        return f"{stack.name}.{name}" if len(self.stacks) > 1 else name
 
     def site(self, name: str) -> Site:
-        """The site of that name.
+        """The site of that full name.
 
         Raises:
             ModelError: this family has no such site; names the nearest.
@@ -84,26 +141,55 @@ class Family:
             raise ModelError(unknown(f"site of family {self.name}", name, self.sites))
         return self.sites[name]
 
-    def trunk_of(self, model: nn.Module) -> nn.Module:
-        """The model without its head."""
-        return model.get_submodule(self.trunk)
+    def expanded(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Full names of sites: one without its stack stands for that of every stack that has it.
 
-    def blocks_of(self, model: nn.Module) -> list[nn.Module]:
-        """The model's blocks, first to last."""
-        return list(model.get_submodule(self.blocks).children())
+        Raises:
+            ModelError: no stack has such a site; names the nearest.
+        """
+        found: dict[str, None] = {}
+        for name in names:
+            full = [self._full(stack, name) for stack in self.stacks if name in stack.sites]
+            if not full and name not in self.sites:
+                local = {site for stack in self.stacks for site in stack.sites}
+                raise ModelError(unknown(f"site of family {self.name}", name, {*self.sites, *local}))
+            found |= dict.fromkeys(full or [name])
+        return tuple(found)
 
-    def attentions_of(self, model: nn.Module) -> list[nn.Module]:
-        """The attention of each block."""
-        return [block.get_submodule(self.attention) for block in self.blocks_of(model)]
+    def text_of(self, space: str) -> str:
+        """The stack whose positions the activations of a space (`<site>.<in|out>`, `<stack>.residual`) have."""
+        site = self.sites.get(space.rpartition(".")[0])
+        return site.positions if site and site.positions else stack_of(space)
+
+    def blocks_of(self, model: nn.Module, stack: str) -> list[nn.Module]:
+        """The blocks of a stack, first to last."""
+        return list(model.get_submodule(self.stack(stack).blocks).children())
+
+    def depths_of(self, model: nn.Module) -> dict[str, int]:
+        """Number of blocks of each stack."""
+        return {stack.name: len(self.blocks_of(model, stack.name)) for stack in self.stacks}
+
+    def attentions_of(self, model: nn.Module, name: str) -> list[nn.Module]:
+        """The attention of that full name, of each block."""
+        path = self.attentions[name].path
+        return [block.get_submodule(path) for block in self.blocks_of(model, stack_of(name))]
 
     def map_at(self, block: nn.Module, name: str) -> nn.Module:
         """The linear map behind a site of a block."""
         return block.get_submodule(self.site(name).path)
 
+    def maps_of(self, model: nn.Module, name: str) -> list[nn.Module]:
+        """The linear map behind a site, of each block."""
+        path = self.site(name).path
+        return [block.get_submodule(path) for block in self.blocks_of(model, stack_of(name))]
+
     def site_widths(self, model: nn.Module, name: str) -> tuple[int, int]:
         """`(d_in, d_out)` of a site, the same in every block."""
         site = self.site(name)
-        weight = self.weight_in_out(self.map_at(self.blocks_of(model)[0], name))
+        linear = self.maps_of(model, name)[0]
+        if isinstance(linear, nn.Linear):  # its weight may be packed, in few bits
+            return linear.in_features, linear.out_features // site.parts
+        weight = self.weight_in_out(linear)
         return weight.shape[0], weight.shape[1] // site.parts
 
     @staticmethod
@@ -111,3 +197,16 @@ class Family:
         """The weight `[d_in, d_out]` of a linear map, whichever way its class stores it."""
         weight = linear.get_parameter("weight")
         return weight.T if isinstance(linear, nn.Linear) else weight
+
+
+def run_decoder(trunk: str) -> Callable[[nn.Module, Texts], Tensor]:
+    """`Family.run` of a causal decoder with explicit positions; `trunk`: attribute of the model without its head."""
+
+    def run(model: nn.Module, texts: Texts) -> Tensor:
+        ids = texts["decoder"].ids
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        output = model.get_submodule(trunk)(input_ids=ids, position_ids=positions, use_cache=False)
+        states: Tensor = output.last_hidden_state
+        return states
+
+    return run

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from gfpet.memory._live import LiveStorages, Resident
+from gfpet.memory._labels import CATEGORIES, Category, Label, Resident, category
+from gfpet.memory._live import LiveStorages
 from gfpet.memory._measure import MemoryReading, Meter, measure
 
-__all__ = ["LiveStorages", "MemoryReading", "Meter", "Resident", "measure"]
+__all__ = [
+    "CATEGORIES",
+    "Category",
+    "Label",
+    "LiveStorages",
+    "MemoryReading",
+    "Meter",
+    "Resident",
+    "category",
+    "measure",
+]

@@ -6,6 +6,8 @@ it, which a weak reference tells. The technique is that of `torch.distributed._t
 gradients and an optimizer to work; this one needs nothing but operators, so that it also runs under inference mode
 and, since it asks for sizes only, under `FakeTensorMode` (enter that first, this second).
 
+Each storage carries a label, what it is for, and the labels of all that is alive at the peak are kept.
+
 What it cannot see: buffers that a kernel takes and returns inside one operator, and tensors that nobody hands to an
 operator and that are not among the residents.
 """
@@ -16,28 +18,34 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
-Resident = nn.Module | torch.Tensor | Optimizer
-"""What is in memory before a phase: a module (parameters, gradients, buffers), a tensor, an optimizer's state."""
+from gfpet.memory._labels import CATEGORIES, Category, Label, Resident, labelled
+from gfpet.memory._watch import Watch, parts_of
 
 
 class _Entry:
     """One live storage. `size` is kept because a dead storage cannot be asked any more."""
 
-    __slots__ = ("device", "key", "ref", "size")
+    __slots__ = ("device", "key", "label", "ref", "size")
 
-    def __init__(self, key: int, size: int, device: str) -> None:
+    def __init__(self, key: int, size: int, device: str, label: Label) -> None:
         self.key = key
         self.size = size
         self.device = device
+        self.label = label
         self.ref: weakref.ref[torch.UntypedStorage] | None = None
+
+
+class _Peak:
+    """The most bytes at once on one device, and what they were."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.parts: dict[Label, int] | None = None
+        """None while the peak is now: then what is alive tells. A copy at every new peak would take long."""
 
 
 class LiveStorages:
@@ -47,17 +55,21 @@ class LiveStorages:
     alive. Results are the same bit for bit as without, with one caveat on memory: while any dispatch mode is on,
     autograd adds up the gradients of a tensor that is used twice into a new tensor, not in place, so that a backward
     pass may show one such gradient more than it holds without tracing.
+
+    Args:
+        modules: a model whose parts are noted as the makers of what their forward passes make; slower.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modules: nn.Module | None = None) -> None:
         self._entries: dict[int, _Entry] = {}
         # Storages die wherever the interpreter drops them, even between the two halves of a `+=`: they are queued
         # (append is atomic) and taken off before the next look.
         self._dead: deque[_Entry] = deque()
         self._live: dict[str, int] = {}
-        self._window: dict[str, int] | None = None
-        self._peak: dict[str, int] = {}
-        self._mode = _Watch(self)
+        self._parts: dict[str, dict[Label, int]] = {}
+        self._window: dict[str, _Peak] | None = None
+        self._peaks: dict[str, _Peak] = {}
+        self._watch = Watch(self.see, self.relabel, modules)
 
     def live(self, device: str = "cpu") -> int:
         """Bytes of the storages known to be alive now on devices of this type."""
@@ -66,7 +78,19 @@ class LiveStorages:
 
     def peak(self, device: str = "cpu") -> int:
         """The most bytes that were alive at once on devices of this type while tracing."""
-        return max(self._peak.get(device, 0), (self._window or {}).get(device, 0))
+        return max(found.size if (found := peaks.get(device)) else 0 for peaks in (self._peaks, self._window or {}))
+
+    def peak_split(self, device: str = "cpu") -> dict[Category, int]:
+        """What the peak was made of; adds up to it."""
+        split = dict.fromkeys(CATEGORIES, 0)
+        for (category, _), size in self.peak_parts(device).items():
+            split[category] += size
+        return split
+
+    def peak_parts(self, device: str = "cpu") -> dict[Label, int]:
+        """The same by category and module; call it when tracing is over."""
+        peak = self._peaks.get(device)
+        return {} if peak is None else {label: size for label, size in (peak.parts or {}).items() if size}
 
     @contextmanager
     def tracing(self, resident: Iterable[Resident] = ()) -> Iterator[None]:
@@ -82,145 +106,105 @@ class LiveStorages:
         """Begin to watch; `leave` ends it. Prefer `tracing`."""
         self._bury()
         self._close_window()
-        self.register(resident)
-        self._window = dict(self._live)
-        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        items = list(resident)
+        self.register(items)
+        self._window = {device: _Peak(size) for device, size in self._live.items()}
+        self._watch.begin(items)
 
     def leave(self) -> None:
         """Stop watching."""
-        self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        self._watch.end()
+        self._bury()
         self._close_window()
 
     def register(self, resident: Iterable[Resident]) -> None:
-        """Count what is resident, unless it is known already."""
-        for tensor in tensors_of(resident):
-            self.see(tensor, created=False)
+        """Count what is resident, unless it is known already, under the category that it has."""
+        for tensor, category in labelled(resident):
+            self.see(tensor, False, (category, ""))
+            self.relabel(tensor, category)
 
-    def see(self, tensor: torch.Tensor, created: bool) -> None:
+    def see(self, tensor: torch.Tensor, created: bool, label: Label) -> None:
         """Count the storages behind `tensor`, unless they are known already.
 
         Args:
             tensor: an operator's input or output; only dense ones have a storage that can be counted.
             created: whether it came into being just now. If not, it was there all along, so the peak rises with it.
+            label: what it is, if it is not known.
         """
-        if parts := _parts(tensor):
+        if parts := parts_of(tensor):
             for part in parts:
-                self.see(part, created)
+                self.see(part, created, label)
             return
         if tensor.layout is not torch.strided:
             return
         storage = tensor.untyped_storage()
         size = storage.nbytes()
-        known = self._entries.get(id(storage))
-        if known is not None and known.ref is not None and known.ref() is storage:
+        known = self._find(storage)
+        if known is not None:
             if known.size != size:  # resize_, or storage().resize_() as FSDP and offloading do
-                self._add(known.device, size - known.size, created=True)
+                self._add(known.device, known.label, size - known.size, created=True)
                 known.size = size
             return
-        entry = _Entry(id(storage), size, tensor.device.type)
+        entry = _Entry(id(storage), size, tensor.device.type, label)
         entry.ref = weakref.ref(storage, _undertaker(self._dead, entry))
         self._entries[entry.key] = entry
-        self._add(entry.device, size, created)
+        self._add(entry.device, label, size, created)
 
-    def _add(self, device: str, size: int, created: bool) -> None:
+    def relabel(self, tensor: torch.Tensor, category: Category) -> None:
+        """A storage turns out to be something else than what it was made as: a gradient, optimizer state."""
+        for part in parts_of(tensor) or [tensor]:
+            entry = self._find(part.untyped_storage()) if part.layout is torch.strided else None
+            if entry is not None and entry.label[0] != category:
+                parts = self._parts[entry.device]
+                parts[entry.label] -= entry.size
+                entry.label = (category, entry.label[1])
+                parts[entry.label] = parts.get(entry.label, 0) + entry.size
+
+    def _find(self, storage: torch.UntypedStorage) -> _Entry | None:
+        entry = self._entries.get(id(storage))
+        return entry if entry is not None and entry.ref is not None and entry.ref() is storage else None
+
+    def _add(self, device: str, label: Label, size: int, created: bool) -> None:
         self._bury()
+        if size < 0:
+            self._leave_peak(device)
         live = self._live.get(device, 0) + size
+        parts = self._parts.setdefault(device, {})
         self._live[device] = live
+        parts[label] = parts.get(label, 0) + size
         if self._window is None:
             return
-        if created:
-            self._window[device] = max(self._window.get(device, 0), live)
-        else:
-            self._window[device] = self._window.get(device, 0) + size
+        peak = self._window.setdefault(device, _Peak(0))
+        if not created:
+            peak.size += size
+            if peak.parts is not None:
+                peak.parts[label] = peak.parts.get(label, 0) + size
+        elif live >= peak.size:
+            peak.size, peak.parts = live, None
+
+    def _leave_peak(self, device: str) -> None:
+        """Copy what is alive at the peak, before some of it is gone."""
+        peak = (self._window or {}).get(device)
+        if peak is not None and peak.parts is None:
+            peak.parts = dict(self._parts.get(device, {}))
 
     def _bury(self) -> None:
         while self._dead:
             entry = self._dead.popleft()
+            self._leave_peak(entry.device)
             self._live[entry.device] -= entry.size
+            self._parts[entry.device][entry.label] -= entry.size
             if self._entries.get(entry.key) is entry:  # its address may belong to a new storage by now
                 del self._entries[entry.key]
 
     def _close_window(self) -> None:
-        for device, size in (self._window or {}).items():
-            self._peak[device] = max(self._peak.get(device, 0), size)
+        for device, peak in (self._window or {}).items():
+            self._leave_peak(device)
+            if device not in self._peaks or peak.size >= self._peaks[device].size:
+                self._peaks[device] = peak
         self._window = None
 
 
 def _undertaker(dead: deque[_Entry], entry: _Entry) -> Callable[[weakref.ref[torch.UntypedStorage]], None]:
     # A lambda: jaxtyping's hook would compile a nested function anew for every storage.
     return lambda _: dead.append(entry)
-
-
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Shows each operator's inputs and outputs to a `LiveStorages`."""
-
-    def __init__(self, live: LiveStorages) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._storages = live
-
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: tuple[type, ...],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        inputs = [*_tensors(args), *_tensors(kwargs.values())]
-        # torch.tensor(...) fills its memory out of sight and shows it here for the first time.
-        fresh = func is torch.ops.aten.lift_fresh.default
-        for tensor in inputs:
-            self._storages.see(tensor, created=fresh)
-        if inputs and _is_composite(func, inputs[0].device.type):
-            # Inference mode has no autograd layer that would take a composite operator apart before it comes here;
-            # what it makes on its way would go unseen.
-            with self:
-                return func.decompose(*args, **kwargs)
-        del inputs
-        result = func(*args, **kwargs)
-        for tensor in _tensors((result,)):
-            self._storages.see(tensor, created=True)
-        return result
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
-
-
-def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """The tensors inside a tensor subclass that only wraps others (quantized weights, DTensor); else none."""
-    wrapper: Any = tensor
-    return [getattr(wrapper, name) for name in wrapper.__tensor_flatten__()[0]] if _wraps(wrapper) else []
-
-
-def _wraps(tensor: Any) -> bool:
-    return is_traceable_wrapper_subclass(tensor)
-
-
-@cache
-def _is_composite(func: torch._ops.OpOverload, device: str) -> bool:
-    """Whether the operator is only made of others on this device: then taking it apart changes nothing."""
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    name = str(func.name())  # type: ignore[no-untyped-call]
-    return has_kernel(name, "CompositeImplicitAutograd") and not has_kernel(name, device.upper())
-
-
-def tensors_of(resident: Iterable[Resident]) -> Iterator[torch.Tensor]:
-    """All tensors behind the residents: parameters, their gradients, buffers, optimizer state."""
-    for item in resident:
-        if isinstance(item, nn.Module):
-            held: Iterable[Any] = [*item.parameters(), *item.buffers()]
-        elif isinstance(item, Optimizer):
-            # Not the parameters: an optimizer of a part of a model does not make the rest resident, and that part is.
-            held = [value for state in item.state.values() for value in state.values()]
-        else:
-            held = [item]
-        for tensor in held:
-            if isinstance(tensor, torch.Tensor):
-                yield tensor
-                if tensor.is_leaf and tensor.grad is not None:
-                    yield tensor.grad

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
@@ -13,7 +13,8 @@ import psutil
 import torch
 
 from gfpet.errors import GfpetError
-from gfpet.memory._live import LiveStorages, Resident
+from gfpet.memory._labels import Category, Label, Resident
+from gfpet.memory._live import LiveStorages
 
 _RSS_INTERVAL = 0.02
 """Seconds between two looks at the resident set."""
@@ -36,10 +37,19 @@ class MemoryReading:
     tracked_steps: int = 0
     """Steps that were traced for the live peak."""
     steps: int = 0
+    cpu_live_split: Mapping[Category, int] | None = None
+    """What the live peak is made of; adds up to it."""
+    cpu_live_parts: Mapping[Label, int] | None = None
+    """The same by category and by the module that made it, where that was asked for."""
 
     def as_dict(self) -> dict[str, int | float]:
-        """The numbers under their names, as metrics hold them below the phase's name; what is None is left out."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "phase"}
+        """The numbers under their names, as metrics hold them below the phase's name; what is None is left out.
+
+        The split comes as `cpu_live_peak_<category>_bytes`.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["phase"], values["cpu_live_split"], values["cpu_live_parts"]
+        values |= {f"cpu_live_peak_{name}_bytes": size for name, size in (self.cpu_live_split or {}).items()}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -108,7 +118,12 @@ class Meter:
 
 
 @contextmanager
-def measure(phase: str, resident: Iterable[Resident] = (), device: torch.device | None = None) -> Iterator[Meter]:
+def measure(
+    phase: str,
+    resident: Iterable[Resident] = (),
+    device: torch.device | None = None,
+    modules: torch.nn.Module | None = None,
+) -> Iterator[Meter]:
     """Measure time and memory of what happens inside, on this thread.
 
     On CPU the operators inside `meter.step(size)` are traced for the exact peak of live tensor bytes, in those steps
@@ -119,13 +134,14 @@ def measure(phase: str, resident: Iterable[Resident] = (), device: torch.device 
         phase: its name in the metrics, e.g. `train/lora-seed0`.
         resident: what is in memory already (modules, tensors, optimizers); counted from the start, kept alive by
             nobody. Other old tensors count as soon as an operator touches them.
+        modules: a model whose parts are told apart in `cpu_live_parts`; slower.
         device: where the phase runs. None means the current CUDA device if this process has used CUDA, else CPU.
 
     Yields:
         A `Meter`; its `reading` is there after the block, also if the block raised.
     """
     cuda = _cuda_device(device)
-    meter = Meter(phase, resident, LiveStorages() if cuda is None else None)
+    meter = Meter(phase, resident, LiveStorages(modules) if cuda is None else None)
     del resident  # this frame lasts as long as the phase, and would keep it alive
     if cuda is not None:
         torch.cuda.synchronize(cuda)
@@ -149,6 +165,8 @@ def measure(phase: str, resident: Iterable[Resident] = (), device: torch.device 
             cuda_reserved_peak_bytes=None if cuda is None else torch.cuda.max_memory_reserved(cuda),
             tracked_steps=meter._tracked,
             steps=meter._steps,
+            cpu_live_split=meter._live.peak_split("cpu") if meter._live is not None and meter._tracked else None,
+            cpu_live_parts=meter._live.peak_parts("cpu") if meter._live is not None and modules is not None else None,
         )
 
 

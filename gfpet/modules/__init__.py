@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from torch import nn
 
 from gfpet.families import Family
-from gfpet.modules._kind import Kind, Part, require_fit, split_name
+from gfpet.modules._kind import Kind, Part, by_block, require_fit, split_name
 from gfpet.modules._module import KindName, PetModule
 from gfpet.modules.adapter import ADAPTER, start_adapter
 from gfpet.modules.lora import LORA, start_lora
@@ -35,6 +35,7 @@ __all__ = [
     "KindName",
     "Part",
     "PetModule",
+    "by_block",
     "inserted",
     "split_name",
     "start_adapter",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gfpet.errors import ModuleError
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.modules._module import PetModule
 
 
@@ -48,13 +48,13 @@ def split_name(name: str) -> tuple[str, str]:
     return site, part
 
 
-def by_layer(module: PetModule) -> list[dict[str, Tensor]]:
-    """The module's tensors of each of its layers; one unbind per tensor, so that autograd sees one node each."""
-    layers: list[dict[str, Tensor]] = [{} for _ in module.layers]
-    for name, tensor in module.tensors.items():
-        for index, part in enumerate(tensor.unbind(0)):
-            layers[index][name] = part
-    return layers
+def by_block(module: PetModule) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
+    """Stack, block and the tensors there; one unbind per tensor, so that autograd sees one node each."""
+    parts = {name: tensor.unbind(0) for name, tensor in module.tensors.items()}
+    for stack, layers in module.layers.items():
+        own = [name for name in parts if stack_of(name) == stack]
+        for index, layer in enumerate(layers):
+            yield stack, layer, {name: parts[name][index] for name in own}
 
 
 def require_fit(model: nn.Module, family: Family, module: PetModule, parts: Mapping[str, Part]) -> None:
@@ -66,10 +66,14 @@ def require_fit(model: nn.Module, family: Family, module: PetModule, parts: Mapp
     """
     if module.family != family.name:
         raise ModuleError(f"the module is of family '{module.family}', the model of '{family.name}'.")
-    depth = len(family.blocks_of(model))
-    beyond = [layer for layer in module.layers if not 0 <= layer < depth]
-    if beyond:
-        raise ModuleError(f"the module sits in block {beyond[0]}, but the model has blocks 0 to {depth - 1}; plug it.")
+    depths = family.depths_of(model)
+    for stack, layers in module.layers.items():
+        beyond = [layer for layer in layers if not 0 <= layer < depths.get(stack, 0)]
+        if beyond:
+            raise ModuleError(
+                f"the module sits in {stack} block {beyond[0]}, but the model has {stack} blocks 0 to "
+                f"{depths.get(stack, 0) - 1}; plug it."
+            )
     for name, tensor in module.tensors.items():
         site, part_name = split_name(name)
         part = parts[part_name]

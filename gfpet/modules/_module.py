@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gfpet.errors import ModuleError
+from gfpet.families import stack_of
 
 KindName = Literal["lora", "adapter", "prefix"]
-FORMAT = "gfpet-module-1"
+FORMAT = "gfpet-module-2"
 _ABOUT = "gfpet"
 
 
@@ -24,13 +25,14 @@ _ABOUT = "gfpet"
 class PetModule:
     """The trained parameter-efficient part of one model on one task.
 
-    Shapes: every tensor has `len(layers)` as its first axis (docs/design.md lists the others for each kind).
+    Shapes: the first axis of every tensor is the layers of its stack, `len(layers[stack])` (docs/design.md lists the
+    others for each kind).
     """
 
     kind: KindName
     family: str
-    layers: tuple[int, ...]
-    """The blocks that it sits in; entry i of each tensor belongs to block `layers[i]`."""
+    layers: Mapping[str, tuple[int, ...]]
+    """The blocks that it sits in, by stack; entry i of each tensor belongs to block `layers[stack][i]`."""
     tensors: Mapping[str, Tensor]
     """By `<site>.<part>`, e.g. `attn.q.A`."""
     scale: float = 1.0
@@ -38,9 +40,15 @@ class PetModule:
 
     def __post_init__(self) -> None:
         for name, tensor in self.tensors.items():
-            if tensor.shape[0] != len(self.layers):
+            stack = stack_of(name)
+            if stack not in self.layers:
                 raise ModuleError(
-                    f"module tensor '{name}' has {tensor.shape[0]} layers, but the module sits in {len(self.layers)}."
+                    f"module tensor '{name}' is of stack '{stack}', but the module sits in: {', '.join(self.layers)}."
+                )
+            if tensor.shape[0] != len(self.layers[stack]):
+                raise ModuleError(
+                    f"module tensor '{name}' has {tensor.shape[0]} layers, but the module sits in "
+                    f"{len(self.layers[stack])} blocks of stack '{stack}'."
                 )
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> PetModule:
@@ -87,7 +95,7 @@ class PetModule:
         return cls(
             kind=about["kind"],
             family=about["family"],
-            layers=tuple(about["layers"]),
+            layers={stack: tuple(blocks) for stack, blocks in about["layers"].items()},
             tensors=tensors,
             scale=about["scale"],
         )

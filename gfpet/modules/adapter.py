@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from gfpet.errors import ModuleError
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.modules._hooks import forward_hook
-from gfpet.modules._kind import Kind, Part, by_layer
+from gfpet.modules._kind import Kind, Part, by_block
 from gfpet.modules._module import PetModule
 
 # The paper starts near the identity: weights of this standard deviation, on both sides.
@@ -23,25 +23,26 @@ _START_STD = 1e-2
 def start_adapter(
     model: nn.Module, family: Family, *, bottleneck: int, sites: Sequence[str], generator: torch.Generator
 ) -> PetModule:
-    """An adapter module near the identity; φ is GELU.
+    """An adapter module near the identity, at sites by their full names; φ is GELU.
 
     Shapes: `<site>.down [n, b, d]`, `<site>.down_bias [n, b]`, `<site>.up [n, d, b]`, `<site>.up_bias [n, d]`.
 
     Raises:
         ModuleError: a site is a part of a fused map, where an adapter has no place of its own.
     """
-    depth = len(family.blocks_of(model))
+    depths = family.depths_of(model)
     tensors: dict[str, Tensor] = {}
     for site in sites:
         if family.site(site).parts != 1:
             whole = ", ".join(sorted(name for name, other in family.sites.items() if other.parts == 1))
             raise ModuleError(f"an adapter cannot sit at '{site}', a part of a fused map. Allowed sites: {whole}.")
-        _, width = family.site_widths(model, site)
+        (_, width), depth = family.site_widths(model, site), depths[stack_of(site)]
         tensors[f"{site}.down"] = torch.randn(depth, bottleneck, width, generator=generator) * _START_STD
         tensors[f"{site}.down_bias"] = torch.zeros(depth, bottleneck)
         tensors[f"{site}.up"] = torch.randn(depth, width, bottleneck, generator=generator) * _START_STD
         tensors[f"{site}.up_bias"] = torch.zeros(depth, width)
-    return PetModule("adapter", family.name, tuple(range(depth)), tensors)
+    layers = {stack: tuple(range(depth)) for stack, depth in depths.items() if stack in map(stack_of, sites)}
+    return PetModule("adapter", family.name, layers, tensors)
 
 
 def _adds(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, scale: float) -> Callable[..., Tensor]:
@@ -55,16 +56,15 @@ def _adds(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, scale: f
 
 @contextmanager
 def _insert(model: nn.Module, family: Family, module: PetModule) -> Iterator[None]:
-    blocks = family.blocks_of(model)
-    sites = sorted({name.rsplit(".", 1)[0] for name in module.tensors})
-    with ExitStack() as stack:
-        for layer, tensors in zip(module.layers, by_layer(module), strict=True):
-            for site in sites:
+    blocks = {stack: family.blocks_of(model, stack) for stack in module.layers}
+    with ExitStack() as opened:
+        for stack, layer, tensors in by_block(module):
+            for site in sorted({name.rsplit(".", 1)[0] for name in tensors}):
                 down, down_bias, up, up_bias = (
                     tensors[f"{site}.{part}"] for part in ("down", "down_bias", "up", "up_bias")
                 )
                 hook = _adds(down, down_bias, up, up_bias, module.scale)
-                stack.enter_context(forward_hook(family.map_at(blocks[layer], site), hook))
+                opened.enter_context(forward_hook(family.map_at(blocks[stack][layer], site), hook))
         yield
 
 

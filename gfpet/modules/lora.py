@@ -10,28 +10,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.modules._hooks import forward_hook
-from gfpet.modules._kind import Kind, Part, by_layer
+from gfpet.modules._kind import Kind, Part, by_block
 from gfpet.modules._module import PetModule
 
 
 def start_lora(
     model: nn.Module, family: Family, *, rank: int, alpha: float, sites: Sequence[str], generator: torch.Generator
 ) -> PetModule:
-    """A LoRA module that changes nothing yet.
+    """A LoRA module that changes nothing yet, at sites by their full names.
 
     Shapes: `<site>.A [n, rank, d_in]`, uniform as in the paper's code (Kaiming, a = √5); `<site>.B [n, d_out, rank]`,
     zero.
     """
-    depth = len(family.blocks_of(model))
+    depths = family.depths_of(model)
     tensors: dict[str, Tensor] = {}
     for site in sites:
         d_in, d_out = family.site_widths(model, site)
+        depth = depths[stack_of(site)]
         bound = 1 / math.sqrt(d_in)
         tensors[f"{site}.A"] = torch.empty(depth, rank, d_in).uniform_(-bound, bound, generator=generator)
         tensors[f"{site}.B"] = torch.zeros(depth, d_out, rank)
-    return PetModule("lora", family.name, tuple(range(depth)), tensors, scale=alpha / rank)
+    layers = {stack: tuple(range(depth)) for stack, depth in depths.items() if stack in map(stack_of, sites)}
+    return PetModule("lora", family.name, layers, tensors, scale=alpha / rank)
 
 
 def _adds(parts: dict[int, tuple[Tensor, Tensor]], count: int, scale: float) -> Callable[..., Tensor]:
@@ -50,19 +52,17 @@ def _adds(parts: dict[int, tuple[Tensor, Tensor]], count: int, scale: float) -> 
 
 @contextmanager
 def _insert(model: nn.Module, family: Family, module: PetModule) -> Iterator[None]:
-    blocks = family.blocks_of(model)
-    sites = sorted({name.rsplit(".", 1)[0] for name in module.tensors})
-    with ExitStack() as stack:
-        for layer, tensors in zip(module.layers, by_layer(module), strict=True):
-            by_map: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
-            for name in sites:
+    blocks = {stack: family.blocks_of(model, stack) for stack in module.layers}
+    with ExitStack() as opened:
+        for stack, layer, tensors in by_block(module):
+            by_map: dict[tuple[str, int], dict[int, tuple[Tensor, Tensor]]] = {}
+            for name in sorted({name.rsplit(".", 1)[0] for name in tensors}):
                 site = family.site(name)
-                by_map.setdefault(site.path, {})[site.part] = (tensors[f"{name}.A"], tensors[f"{name}.B"])
-            for name in sites:
-                site = family.site(name)
-                if site.path in by_map:
-                    hook = _adds(by_map.pop(site.path), site.parts, module.scale)
-                    stack.enter_context(forward_hook(family.map_at(blocks[layer], name), hook))
+                parts = by_map.setdefault((site.path, site.parts), {})
+                parts[site.part] = (tensors[f"{name}.A"], tensors[f"{name}.B"])
+            for (path, count), parts in by_map.items():
+                hook = _adds(parts, count, module.scale)
+                opened.enter_context(forward_hook(blocks[stack][layer].get_submodule(path), hook))
         yield
 
 

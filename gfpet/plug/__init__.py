@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from gfpet.plug._layers import LayerMap, LayerMapName, layer_map
+from gfpet.plug._layers import LayerMap, LayerMapName, LayerPairs, layer_map, layer_pairs
+from gfpet.plug._maps_file import MapsWriter
 from gfpet.plug._projection import Projection, duplicated, plugged, projected, random_like, spaces_of
 
 __all__ = [
     "LayerMap",
     "LayerMapName",
+    "LayerPairs",
+    "MapsWriter",
     "Projection",
     "duplicated",
     "layer_map",
+    "layer_pairs",
     "plugged",
     "projected",
     "random_like",

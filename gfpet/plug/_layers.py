@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor
@@ -9,11 +10,30 @@ from torch import Tensor
 from gfpet.errors import ConfigError
 
 LayerMapName = Literal["stack", "interpolate", "depth", "cka"]
-LayerMap = tuple[tuple[int, int], ...]
+LayerPairs = tuple[tuple[int, int], ...]
 """Pairs (block of the large model, block of the small model), by rising block of the large model."""
+LayerMap = Mapping[str, LayerPairs]
+"""By stack: blocks of an encoder are never paired with blocks of a decoder."""
 
 
-def layer_map(name: LayerMapName, small: int, large: int, likeness: Tensor | None = None) -> LayerMap:
+def layer_map(
+    name: LayerMapName,
+    small: Mapping[str, int],
+    large: Mapping[str, int],
+    likeness: Mapping[str, Tensor] | None = None,
+) -> LayerMap:
+    """`layer_pairs` of each stack, from the depths of both models (`gfpet.families.Family.depths_of`).
+
+    Raises:
+        ConfigError: a stack of the small model is the deeper one, or `cka` has no likeness.
+    """
+    return {
+        stack: layer_pairs(name, depth, large[stack], likeness[stack] if likeness else None)
+        for stack, depth in small.items()
+    }
+
+
+def layer_pairs(name: LayerMapName, small: int, large: int, likeness: Tensor | None = None) -> LayerPairs:
     """The map between depths `small` and `large`.
 
     `stack`: l mod n_S. `interpolate`: ⌊l · n_S / n_L⌋. `depth`: only the n_S blocks of L at the same relative depth.

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from gfpet.errors import ModuleError
+from gfpet.families import stack_of
 from gfpet.modules import KINDS, PetModule, split_name
 from gfpet.plug._layers import LayerMap
 
@@ -26,7 +28,8 @@ from gfpet.plug._layers import LayerMap
 class Projection:
     """Maps for every space that a module touches, by `<site>.<in|out>`.
 
-    The first axis n is the module's layers, or 1 where all layers share one map.
+    The first axis n is the layers of the space's stack in the module, or 1 where all of them share one map. A map that
+    only selects coordinates may be their indices instead of a matrix: whole numbers `[n, d_to]`.
     """
 
     reads: Mapping[str, Tensor] = field(default_factory=dict)
@@ -37,6 +40,14 @@ class Projection:
     """`[n, d_from]`: what a centred regression leaves over, `x_from ≈ x_to Qᵀ + offset`; may be missing."""
     write_offsets: Mapping[str, Tensor] = field(default_factory=dict)
     """`[n, d_to]`: likewise for values that are written as they are (a prefix); updates need none."""
+    read_left: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[n, d_from, k]`: with `read_right`, a low-rank update: the map is `reads + read_left @ read_right`."""
+    read_right: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[n, k, d_to]`."""
+    write_left: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[n, d_from, k]`: the same for what is written, `writesᵀ + write_left @ write_right`."""
+    write_right: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[n, k, d_to]`."""
 
     def named(self) -> dict[str, Tensor]:
         """All tensors, by `<field>/<space>`."""
@@ -52,8 +63,26 @@ class Projection:
         return cls(**fields)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Projection:
-        """The same maps on another device, in another data type."""
-        return Projection.of({name: tensor.to(device, dtype) for name, tensor in self.named().items()})
+        """The same maps on another device, in another data type (but indices)."""
+        return Projection.of(
+            {
+                name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+                for name, tensor in self.named().items()
+            }
+        )
+
+    def with_updates(self, rank: int, generator: torch.Generator) -> Projection:
+        """The same maps with low-rank updates that change nothing yet: left random, right zero."""
+        named = self.named()
+        for name, tensor in sorted(self.named().items()):
+            direction, space = name.split("/", 1)
+            if direction not in ("reads", "writes"):
+                continue
+            d_from, d_to = tensor.shape[1:] if direction == "reads" else tensor.shape[:0:-1]
+            left = torch.randn(tensor.shape[0], d_from, rank, generator=generator) / d_from**0.5
+            named[f"{direction[:-1]}_left/{space}"] = left.to(tensor.device, tensor.dtype)
+            named[f"{direction[:-1]}_right/{space}"] = tensor.new_zeros(tensor.shape[0], rank, d_to)
+        return Projection.of(named)
 
     def for_module(self, module: PetModule) -> Projection:
         """Only the maps that a module of this kind and these sites goes through."""
@@ -76,19 +105,31 @@ class Projection:
         save_file(named, path)
 
     @classmethod
-    def load(cls, path: Path) -> Projection:
+    def load(cls, path: Path, module: PetModule | None = None) -> Projection:
         """Read what `save` wrote.
+
+        Args:
+            module: read only the maps that this module goes through; the others stay on disk.
 
         Raises:
             ModuleError: the file is missing or broken.
         """
+        wanted = None if module is None else spaces_of(module)
         try:
-            return cls.of(load_file(path))
+            with safe_open(path, framework="pt") as file:
+                names = [
+                    name
+                    for name in file.keys()  # noqa: SIM118  (not a dict)
+                    if wanted is None or name.split("/", 1)[1] in wanted[0 if name.startswith("read") else 1]
+                ]
+                return cls.of({name: file.get_tensor(name) for name in names})
         except Exception as error:  # safetensors raises its own untyped errors
             raise ModuleError(f"cannot read the maps {path}: {error}") from error
 
 
-_FIELDS = ("reads", "writes", "read_offsets", "write_offsets")
+_FIELDS = (
+    "reads", "writes", "read_offsets", "write_offsets", "read_left", "read_right", "write_left", "write_right",
+)  # fmt: skip
 
 
 def spaces_of(module: PetModule) -> tuple[set[str], set[str]]:
@@ -110,17 +151,20 @@ def duplicated(module: PetModule, pairs: LayerMap, *, divide_by_copies: bool) ->
     Args:
         divide_by_copies: k copies of one layer's update would apply it k times: divide each by k.
     """
-    where = {layer: index for index, layer in enumerate(module.layers)}
-    sources = [where[small] for _, small in pairs]
-    index = torch.tensor(sources)
-    copies = torch.tensor([float(sources.count(source)) for source in sources])
+    sources: dict[str, list[int]] = {}
+    for stack, layers in module.layers.items():
+        where = {layer: index for index, layer in enumerate(layers)}
+        sources[stack] = [where[small] for _, small in pairs[stack]]
     tensors = {}
     for name, tensor in module.tensors.items():
-        taken = tensor.index_select(0, index.to(tensor.device))
+        own = sources[stack_of(name)]
+        copies = torch.tensor([float(own.count(source)) for source in own])
+        taken = tensor.index_select(0, torch.tensor(own, device=tensor.device))
         if divide_by_copies and KINDS[module.kind].parts[split_name(name)[1]].is_update:
             taken = taken / copies.to(taken.device, taken.dtype).view(-1, *[1] * (taken.ndim - 1))
         tensors[name] = taken
-    return PetModule(module.kind, module.family, tuple(large for large, _ in pairs), tensors, module.scale)
+    layers_there = {stack: tuple(large for large, _ in pairs[stack]) for stack in module.layers}
+    return PetModule(module.kind, module.family, layers_there, tensors, module.scale)
 
 
 def projected(module: PetModule, projection: Projection) -> PetModule:
@@ -144,17 +188,29 @@ def projected(module: PetModule, projection: Projection) -> PetModule:
             )
         # As [.., d_from]: the last axis is mapped, whichever axis of the tensor it was.
         lines = tensor.movedim(part.axis, -1)
-        matrix = maps[space] if part.direction == "read" else maps[space].transpose(1, 2)
-        if lines.shape[-1] != matrix.shape[1]:
-            raise ModuleError(
-                f"'{name}' has width {lines.shape[-1]}, but its map at '{space}' takes {matrix.shape[1]}."
-            )
-        moved = lines.unsqueeze(1) @ matrix if lines.ndim == 2 else lines @ matrix
-        moved = moved.squeeze(1) if lines.ndim == 2 else moved
+        if (takes := _takes(maps[space], part.direction)) not in (None, lines.shape[-1]):
+            raise ModuleError(f"'{name}' has width {lines.shape[-1]}, but its map at '{space}' takes {takes}.")
+        moved = _mapped(lines if lines.ndim > 2 else lines.unsqueeze(1), maps[space], projection, part.direction, space)
+        moved = moved if lines.ndim > 2 else moved.squeeze(1)
         if part.direction == "write" and not part.is_update and space in projection.write_offsets:
             moved = moved + projection.write_offsets[space].unsqueeze(1)
         tensors[name] = moved.movedim(-1, part.axis)
     return module.with_tensors(tensors)
+
+
+def _takes(map_: Tensor, direction: str) -> int | None:
+    """The width that a map takes; indices do not tell."""
+    return map_.shape[1 if direction == "read" else 2] if map_.is_floating_point() else None
+
+
+def _mapped(lines: Tensor, map_: Tensor, projection: Projection, direction: str, space: str) -> Tensor:
+    """`[n, lines, d_from]` to `[n, lines, d_to]`."""
+    if not map_.is_floating_point():
+        return lines.gather(-1, map_.unsqueeze(1).expand(*lines.shape[:2], -1))
+    matrix = map_ if direction == "read" else map_.transpose(1, 2)
+    moved = lines @ matrix
+    left, right = getattr(projection, f"{direction}_left"), getattr(projection, f"{direction}_right")
+    return moved + (lines @ left[space]) @ right[space] if space in left else moved
 
 
 def _read_shift(module: PetModule, projection: Projection, site: str) -> Tensor | float:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from gfpet.prune._cut import Bridge, Kept, choose, cut, load_bridge, reduced_dims, save_bridge
-from gfpet.prune._importance import Importance, activation_importance, fisher_importance, magnitude_importance
+from gfpet.prune._cut import Bridge, Kept, KeptStack, choose, cut, load_bridge, reduced_dims, save_bridge
+from gfpet.prune._importance import (
+    Importance,
+    StackImportance,
+    activation_importance,
+    fisher_importance,
+    magnitude_importance,
+)
 
 __all__ = [
     "Bridge",
     "Importance",
     "Kept",
+    "KeptStack",
+    "StackImportance",
     "activation_importance",
     "choose",
     "cut",

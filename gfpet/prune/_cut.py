@@ -1,14 +1,16 @@
 """Cutting the Bridge out of the large model: which coordinates stay, and a smaller model made of them.
 
 One index set holds for the whole residual stream, so that what one block writes is what the next one reads (the
-published Ladder-Side-Tuning code picks another set for each output map and then adds them up). Heads stay or go whole,
-so attention's memory shrinks with them.
+published Ladder-Side-Tuning code picks another set for each output map and then adds them up); it is the same in all
+stacks, since they share their embeddings. Heads stay or go whole, key/value heads with all their query heads, so
+attention's memory shrinks with them.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +22,33 @@ from torch import Tensor, nn
 
 from gfpet.errors import ModelError
 from gfpet.families import Dims, Family
+from gfpet.models import weight_named
 from gfpet.prune._importance import Importance
+
+
+@dataclass(frozen=True)
+class KeptStack:
+    """Indices into one stack's coordinates, block by block."""
+
+    heads: Int[Tensor, "n kv_g"]
+    """Key/value heads of `attn`; each keeps all its query heads."""
+    ffn: Int[Tensor, "n ffn_g"]
+    cross_heads: Int[Tensor, "n kv_g"] | None
+    """Those of `cross`, where there is cross-attention."""
+    group: int
+    """Query heads that share one key/value head."""
+    head_width: int
+
+    def axis(self, name: str, layer: int) -> Int[Tensor, " kept"]:
+        """Indices on the axis `ffn`, `heads`, `inner` or `kv`, or `cross_...` of a block."""
+        if name == "ffn":
+            return self.ffn[layer]
+        heads = self.cross_heads if name.startswith("cross_") else self.heads
+        if heads is None:
+            raise ModelError(f"a stack without cross-attention has no axis '{name}'.")
+        width = {"heads": self.group, "inner": self.group * self.head_width, "kv": self.head_width}
+        within = torch.arange(width[name.removeprefix("cross_")])
+        return (heads[layer][:, None] * len(within) + within).flatten()
 
 
 @dataclass(frozen=True)
@@ -28,18 +56,12 @@ class Kept:
     """Indices into the large model's coordinates, each set rising."""
 
     residual: Int[Tensor, " d_g"]
-    heads: Int[Tensor, "n heads_g"]
-    ffn: Int[Tensor, "n ffn_g"]
-    head_width: int
+    """One set for all stacks."""
+    stacks: Mapping[str, KeptStack]
 
-    def axis(self, name: str, layer: int) -> Int[Tensor, " kept"]:
-        """Indices on the axis `residual`, `inner` or `ffn` of a block."""
-        if name == "residual":
-            return self.residual
-        if name == "ffn":
-            return self.ffn[layer]
-        within = torch.arange(self.head_width)
-        return (self.heads[layer][:, None] * self.head_width + within).flatten()
+    def axis(self, stack: str, name: str, layer: int) -> Int[Tensor, " kept"]:
+        """Indices on an axis (`gfpet.families.Site.reads`, or `heads`) of a block."""
+        return self.residual if name == "residual" else self.stacks[stack].axis(name, layer)
 
 
 def reduced_dims(dims: Dims, factor: float, reduction: Literal["parameters", "width"]) -> Dims:
@@ -51,27 +73,32 @@ def reduced_dims(dims: Dims, factor: float, reduction: Literal["parameters", "wi
     if factor < 1:
         raise ModelError(f"prune.factor is {factor:g}; a Bridge is at most as large as the large model: 1 or more.")
     by = factor if reduction == "width" else math.sqrt(factor)
-    return replace(
-        dims,
-        width=max(1, round(dims.width / by)),
-        heads=max(1, round(dims.heads / by)),
-        ffn=max(1, round(dims.ffn / by)),
-    )
+    stacks = {}
+    for name, of in dims.stacks.items():
+        kv_heads = max(1, round(of.kv_heads / by))
+        stacks[name] = replace(of, heads=kv_heads * of.group, kv_heads=kv_heads, ffn=max(1, round(of.ffn / by)))
+    return Dims(max(1, round(dims.width / by)), stacks)
 
 
-def choose(importance: Importance, dims: Dims, head_width: int) -> Kept:
+def choose(importance: Importance, dims: Dims, family: Family) -> Kept:
     """The most important coordinates, as many as `dims` has; of equals, the first."""
 
     def top(values: Tensor, count: int) -> Tensor:
         order = values.argsort(dim=-1, descending=True, stable=True)
         return order[..., :count].sort(dim=-1).values
 
-    return Kept(
-        residual=top(importance.residual, dims.width),
-        heads=top(importance.heads, dims.heads),
-        ffn=top(importance.ffn, dims.ffn),
-        head_width=head_width,
-    )
+    stacks = {}
+    for stack in family.stacks:
+        of, found = dims.stacks[stack.name], importance.stacks[stack.name]
+        heads = found.heads.sum(0).expand_as(found.heads) if stack.shared_heads else found.heads
+        stacks[stack.name] = KeptStack(
+            heads=top(heads, of.kv_heads),
+            ffn=top(found.ffn, of.ffn),
+            cross_heads=None if found.cross_heads is None else top(found.cross_heads, of.kv_heads),
+            group=of.group,
+            head_width=of.head_width,
+        )
+    return Kept(top(importance.residual, dims.width), stacks)
 
 
 def cut(model: nn.Module, family: Family, dims: Dims, kept: Kept) -> nn.Module:
@@ -81,37 +108,43 @@ def cut(model: nn.Module, family: Family, dims: Dims, kept: Kept) -> nn.Module:
         ModelError: the model has a weight that the family's table does not name.
     """
     bridge = family.resized(model.config, dims)
-    weights, inner = dict(model.named_parameters()), family.dims(model.config).inner
+    whole = family.dims(model.config)
+    apart = {name for name, _ in model.named_parameters()}.difference(name for name, _ in bridge.named_parameters())
+    if apart:
+        raise ModelError(
+            f"the large model has a weight '{min(apart)}' of its own, which models of its configuration tie to another "
+            "(tie_word_embeddings): it cannot be pruned as it is."
+        )
     with torch.no_grad():
         for name, target in bridge.named_parameters():
-            axes, layer = _axes(family, name)
-            source = weights[name].detach()
+            axes, stack, layer = _axes(family, name)
+            source = weight_named(model, name)
             for axis, axis_name in enumerate(axes):
                 if axis_name != "-":
-                    index = _index(kept, axis_name, layer, inner)
+                    index = _index(kept, whole, stack, axis_name, layer)
                     source = source.index_select(axis, index.to(source.device))
             target.copy_(source)
     return bridge.eval().requires_grad_(False)
 
 
-def _axes(family: Family, name: str) -> tuple[tuple[str, ...], int]:
-    """Axes of a weight by its name in the model, and its layer (0 for weights outside of blocks)."""
+def _axes(family: Family, name: str) -> tuple[tuple[str, ...], str, int]:
+    """Axes of a weight by its name in the model, its stack and its layer (block 0 for weights outside of blocks)."""
     if name in family.outer_axes:
-        return family.outer_axes[name], 0
-    prefix = family.blocks + "."
-    if name.startswith(prefix):
-        layer, inner = name.removeprefix(prefix).split(".", 1)
-        if inner in family.axes:
-            return family.axes[inner], int(layer)
+        return family.outer_axes[name], family.stacks[-1].name, 0
+    for stack in family.stacks:
+        prefix = stack.blocks + "."
+        if name.startswith(prefix):
+            layer, inner = name.removeprefix(prefix).split(".", 1)
+            if inner in stack.axes:
+                return stack.axes[inner], stack.name, int(layer)
     raise ModelError(f"family {family.name} does not know the weight '{name}', so it cannot be pruned.")
 
 
-def _index(kept: Kept, axis: str, layer: int, inner: int) -> Tensor:
-    """Indices on an axis; `3*inner` is that of a fused query-key-value map, `inner` wide each."""
-    if not axis.startswith("3*"):
-        return kept.axis(axis, layer)
-    part = kept.axis(axis.removeprefix("3*"), layer)
-    return torch.cat([part + number * inner for number in range(3)])
+def _index(kept: Kept, whole: Dims, stack: str, axis: str, layer: int) -> Tensor:
+    """Indices on an axis; `3*inner` is that of a fused query-key-value map, one part behind the other."""
+    count, _, name = axis.rpartition("*")
+    part, width = kept.axis(stack, name, layer), whole.size(stack, name)
+    return torch.cat([part + number * width for number in range(int(count or 1))])
 
 
 @dataclass(frozen=True)
@@ -133,12 +166,11 @@ def save_bridge(bridge: Bridge, config: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.detach().cpu().contiguous() for name, weight in bridge.model.named_parameters()}
     save_file(weights, folder / "bridge.safetensors")
-    kept = bridge.kept
-    save_file(
-        {"residual": kept.residual, "heads": kept.heads, "ffn": kept.ffn},
-        folder / "kept.safetensors",
-        metadata={"head_width": str(kept.head_width)},
-    )
+    indices = {"residual": bridge.kept.residual}
+    for stack, kept in bridge.kept.stacks.items():
+        indices |= {f"{stack}.heads": kept.heads, f"{stack}.ffn": kept.ffn}
+        indices |= {} if kept.cross_heads is None else {f"{stack}.cross_heads": kept.cross_heads}
+    save_file({name: index.contiguous() for name, index in indices.items()}, folder / "kept.safetensors")
     (folder / "dims.json").write_text(json.dumps(asdict(bridge.dims), indent=1) + "\n", encoding="utf-8")
     config.save_pretrained(folder)
 
@@ -152,7 +184,7 @@ def load_bridge(folder: Path, family: Family, device: torch.device) -> Bridge:
     from transformers import AutoConfig
 
     try:
-        dims = Dims(**json.loads((folder / "dims.json").read_text(encoding="utf-8")))
+        dims = Dims.of(json.loads((folder / "dims.json").read_text(encoding="utf-8")))
         config = AutoConfig.from_pretrained(folder)
         config._attn_implementation = "sdpa"
         indices = load_file(folder / "kept.safetensors")
@@ -163,5 +195,15 @@ def load_bridge(folder: Path, family: Family, device: torch.device) -> Bridge:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
-    kept = Kept(indices["residual"], indices["heads"], indices["ffn"], dims.head_width)
+    stacks = {
+        name: KeptStack(
+            heads=indices[f"{name}.heads"],
+            ffn=indices[f"{name}.ffn"],
+            cross_heads=indices.get(f"{name}.cross_heads"),
+            group=of.group,
+            head_width=of.head_width,
+        )
+        for name, of in dims.stacks.items()
+    }
+    kept = Kept(indices["residual"], stacks)
     return Bridge(model.to(device).eval().requires_grad_(False), dims, kept)

@@ -11,7 +11,7 @@ Shares are normalised per map before they are added, so that no layer speaks lou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfpet.activations import captured
-from gfpet.families import Family
+from gfpet.activations import visited
+from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
+from gfpet.models import plain_weight
 from gfpet.scoring import Batch, candidate_scores, ranking_loss, trunk_of
 
 Step = Callable[[int], AbstractContextManager[None]]
@@ -29,13 +30,23 @@ Step = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
+class StackImportance:
+    """Importance of one stack's own coordinates, block by block."""
+
+    heads: Float[Tensor, "n kv_heads"]
+    """Key/value heads of `attn`, each with all its query heads."""
+    ffn: Float[Tensor, "n ffn"]
+    cross_heads: Float[Tensor, "n kv_heads"] | None = None
+    """Those of `cross`, where there is cross-attention."""
+
+
+@dataclass(frozen=True)
 class Importance:
     """Importance of the coordinates that can be pruned; float64, on the CPU."""
 
     residual: Float[Tensor, " d"]
-    """One set for the whole residual stream: every block reads and writes the same coordinates."""
-    heads: Float[Tensor, "n heads"]
-    ffn: Float[Tensor, "n ffn"]
+    """One set for the residual streams: every block of every stack reads and writes the same coordinates."""
+    stacks: Mapping[str, StackImportance]
 
 
 def magnitude_importance(model: nn.Module, family: Family) -> Importance:
@@ -48,21 +59,26 @@ def activation_importance(
 ) -> Importance:
     """From the weights and the norms of what flows into them."""
     names = _one_site_per_map(family)
-    squares: dict[str, list[Tensor]] = {}
-    with large.forward_only() as model:
+    squares: dict[tuple[str, int], Tensor] = {}
+    lengths: dict[str, tuple[int, ...]] = {}
+
+    def add(space: str, layer: int, states: Tensor) -> None:
+        # Row by row: the squares of a whole batch in float64 would be the largest tensor of all.
+        for row, length in zip(states, lengths[family.text_of(space)], strict=True):
+            new = row[:length].double().square_().sum(0)
+            key = (space.removesuffix(".in"), layer)
+            squares[key] = squares[key] + new if key in squares else new
+
+    with large.forward_only() as model, visited(model, family, [f"{name}.in" for name in names], add):
         trunk = trunk_of(model, family)
         for batch in batches:
-            with step(batch.size), captured(model, family, [f"{name}.in" for name in names]) as found:
+            lengths.update({stack: text.lengths for stack, text in batch.texts.items()})
+            with step(batch.size):
                 trunk(batch)
-                real = batch.is_real
-                for name in names:
-                    new = [layer[real].double().pow(2).sum(0) for layer in found[f"{name}.in"]]
-                    old = squares.get(name, [torch.zeros_like(part) for part in new])
-                    squares[name] = [a + b for a, b in zip(old, new, strict=True)]
         return _importance(
             model,
             family,
-            lambda layer, name: _weight(model, family, layer, name).abs() * squares[name][layer].sqrt()[:, None],
+            lambda layer, name: _weight(model, family, layer, name).abs() * squares[name, layer].sqrt()[:, None],
         )
 
 
@@ -74,9 +90,9 @@ def fisher_importance(
     The model's linear weights require gradients while this runs, and no longer afterwards.
     """
     names = _one_site_per_map(family)
-    keys = [(layer, name) for name in names for layer in range(len(family.blocks_of(model)))]
-    blocks = family.blocks_of(model)
-    weights = [family.map_at(blocks[layer], name).get_parameter("weight") for layer, name in keys]
+    maps = {name: family.maps_of(model, name) for name in names}
+    keys = [(layer, name) for name in names for layer in range(len(maps[name]))]
+    weights = [maps[name][layer].get_parameter("weight") for layer, name in keys]
     sums = {key: torch.zeros_like(weight) for key, weight in zip(keys, weights, strict=True)}
     trunk = trunk_of(model, family)
     for weight in weights:
@@ -90,7 +106,7 @@ def fisher_importance(
     finally:
         for weight in weights:
             weight.requires_grad_(False)
-    linear = {name: isinstance(family.map_at(blocks[0], name), nn.Linear) for name in names}
+    linear = {name: isinstance(maps[name][0], nn.Linear) for name in names}
     return _importance(model, family, lambda layer, name: sums[layer, name].T if linear[name] else sums[layer, name])
 
 
@@ -100,7 +116,9 @@ def _one_site_per_map(family: Family) -> list[str]:
 
 
 def _weight(model: nn.Module, family: Family, layer: int, name: str) -> Tensor:
-    return family.weight_in_out(family.map_at(family.blocks_of(model)[layer], name))
+    linear = family.maps_of(model, name)[layer]
+    weight = plain_weight(linear)
+    return weight.T if isinstance(linear, nn.Linear) else weight
 
 
 def _importance(model: nn.Module, family: Family, value: Callable[[int, str], Tensor]) -> Importance:
@@ -110,14 +128,33 @@ def _importance(model: nn.Module, family: Family, value: Callable[[int, str], Te
         value: non-negative values `[d_in, d_out]` of the map behind a site, in a layer.
     """
     dims = family.dims(model.config)
-    sizes = {"residual": dims.width, "inner": dims.inner, "ffn": dims.ffn}
-    shared = {axis: torch.zeros(dims.layers, size, dtype=torch.float64) for axis, size in sizes.items()}
+    residual = torch.zeros(dims.width, dtype=torch.float64)
+    sums: dict[tuple[str, str], Tensor] = {}
+
+    def add(stack: str, axis: str, layer: int, new: Tensor) -> None:
+        if axis == "residual":
+            residual.add_(new)
+            return
+        zeros = torch.zeros(dims.stacks[stack].layers, dims.size(stack, axis), dtype=torch.float64)
+        sums.setdefault((stack, axis), zeros)[layer] += new
+
     for name in _one_site_per_map(family):
-        site = family.site(name)
-        for layer in range(dims.layers):
+        site, stack = family.site(name), stack_of(name)
+        for layer in range(dims.stacks[stack].layers):
             values = value(layer, name).double().cpu()
             total = values.sum().clamp(min=torch.finfo(torch.float64).tiny)
-            shared[site.reads][layer] += values.sum(1) / total
-            shared[site.writes][layer] += values.sum(0).view(site.parts, -1).sum(0) / total
-    heads = shared["inner"].view(dims.layers, dims.heads, dims.head_width).sum(-1)
-    return Importance(shared["residual"].sum(0), heads, shared["ffn"])
+            add(stack, site.reads, layer, values.sum(1) / total)
+            add(stack, site.writes, layer, values.sum(0).view(site.parts, -1).sum(0) / total)
+
+    def heads(stack: str, cross: str) -> Tensor | None:
+        """Key/value heads, from the coordinates of their own and of their query heads."""
+        found = [sums[stack, axis] for axis in (f"{cross}inner", f"{cross}kv") if (stack, axis) in sums]
+        of = dims.stacks[stack]
+        return torch.stack([each.view(of.layers, of.kv_heads, -1).sum(-1) for each in found]).sum(0) if found else None
+
+    stacks = {}
+    for stack in dims.stacks:
+        own = heads(stack, "")
+        assert own is not None
+        stacks[stack] = StackImportance(own, sums[stack, "ffn"], heads(stack, "cross_"))
+    return Importance(residual, stacks)

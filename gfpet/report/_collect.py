@@ -14,7 +14,7 @@ from gfpet.results import ResultRow, order, read_results
 
 RESULT_STAGES = ("tune", "reference", "bridge", "evaluate")
 """Stages with result rows, by family and task."""
-FAMILY_STAGES = ("align", "prune")
+FAMILY_STAGES = ("derive", "align", "prune")
 """Stages that a whole family shares."""
 
 Phases = dict[str, dict[str, Any]]

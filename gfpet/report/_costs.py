@@ -11,14 +11,14 @@ from gfpet.report._collect import FAMILY_STAGES, Phases
 
 ROUTES: dict[str, tuple[str, ...]] = {
     "zero_shot": ("evaluate",),
-    "small_tuned": ("tune",),
-    "random_w_plug": ("tune", "evaluate"),
-    "bridge_alone": ("tune", "align", "prune", "bridge"),
-    "plugged": ("tune", "align", "prune", "bridge", "evaluate"),
+    "small_tuned": ("derive", "tune"),
+    "random_w_plug": ("derive", "tune", "evaluate"),
+    "bridge_alone": ("derive", "tune", "align", "prune", "bridge"),
+    "plugged": ("derive", "tune", "align", "prune", "bridge", "evaluate"),
     "gradient": ("reference",),
     "full": ("reference",),
 }
-"""Stages that each method goes through."""
+"""Stages that each method goes through; `derive` only where the small model was derived."""
 
 _INFERENCE = {"zero_shot": "infer/zero-shot", "random_w_plug": "infer-random/{tag}"}
 """Phases of stage `evaluate`, where each method has its own; all others have `infer/{tag}`."""
@@ -40,6 +40,13 @@ class Cost:
         return max(known) if known and len(known) == len(self.peaks) else None
 
 
+def route_of(memory: Mapping[tuple[str, ...], Phases], family: str, method: str) -> tuple[str, ...]:
+    """The stages that a method goes through in a family."""
+    route = ROUTES.get(method, ROUTES["plugged"])
+    # A small model that was there already has nothing measured in stage `derive`.
+    return route if memory.get(("derive", family)) else tuple(stage for stage in route if stage != "derive")
+
+
 def cost_of(
     memory: Mapping[tuple[str, ...], Phases],
     *,
@@ -56,7 +63,7 @@ def cost_of(
     """
     peaks: dict[str, int | None] = {}
     seconds: list[float | None] = []
-    for stage in ROUTES.get(method, ROUTES["plugged"]):
+    for stage in route_of(memory, family, method):
         key = (stage, family) if stage in FAMILY_STAGES else (stage, family, task)
         phases = list(_passed(memory.get(key, {}), stage, method, kind, seed))
         sizes = [bytes_of(phase) for phase in phases]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfpet.errors import DataError
-from gfpet.report._collect import Collected, mean
+from gfpet.report._collect import FAMILY_STAGES, Collected, mean
 from gfpet.report._rows import ReportRow, write_csv
 from gfpet.report._summary import METHODS, Score, Way, average_score, task_score, ways
 from gfpet.report._tables import scaled, size, stage_peaks
@@ -45,6 +45,7 @@ _STYLE: dict[Any, Any] = {
 }
 _ALL = "average"
 _STAGE_NAMES = {
+    "derive": "derive S from L",
     "tune": "tune S",
     "align": "align S and L",
     "prune": "prune L to the Bridge",
@@ -58,7 +59,7 @@ def write_plots(collected: Collected, rows: Sequence[ReportRow], folder: Path) -
     accuracy: list[list[object]] = []
     memory: list[list[object]] = []
     layers: list[list[object]] = []
-    with _style():
+    with plain_style():
         for family in collected.scope.families:
             accuracy += _accuracy(collected, rows, family, folder)
             memory += _memory(collected, rows, family, folder)
@@ -70,7 +71,7 @@ def write_plots(collected: Collected, rows: Sequence[ReportRow], folder: Path) -
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def plain_style() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context():
@@ -79,7 +80,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     # Without metadata, which names the version of matplotlib.
     figure.savefig(path, format="png", metadata={"Software": None})
 
@@ -133,7 +134,7 @@ def _accuracy(collected: Collected, rows: Sequence[ReportRow], family: str, fold
         for k in kinds
     ]
     figure.legend(handles=handles, loc="outside right center")
-    _save(figure, folder / f"accuracy_memory-{family}.png")
+    save_figure(figure, folder / f"accuracy_memory-{family}.png")
     return table
 
 
@@ -171,7 +172,7 @@ def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder
         if way.method not in ("zero_shot", "plugged", "gradient", "full"):
             continue
         for stage, peak in stage_peaks(collected.memory, rows, family, way.method, way.kind).items():
-            shared = stage in ("align", "prune")
+            shared = stage in FAMILY_STAGES
             name = _STAGE_NAMES[stage] if way.method == "plugged" else way.name
             if way.method == "plugged" and not shared:
                 name += f", {way.kind}"
@@ -199,7 +200,7 @@ def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder
     axis.set_xlim(0, 1.15 * top)
     axis.set_xlabel(f"peak memory ({unit}), largest over tasks and seeds")
     axis.set_title(f"{family}: memory by stage; a plugged L needs the longest blue bar", loc="left")
-    _save(figure, folder / f"memory_stages-{family}.png")
+    save_figure(figure, folder / f"memory_stages-{family}.png")
     return table
 
 
@@ -225,7 +226,7 @@ def _similarity(collected: Collected, family: str, folder: Path) -> list[list[ob
         ):
             _heat(axis, measure, grid)
         figure.suptitle(f"{family}, {kind}: similarity of the modules of S and of L, by layer")
-        _save(figure, folder / f"similarity-{family}-{kind}.png")
+        save_figure(figure, folder / f"similarity-{family}-{kind}.png")
     return table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gfpet.report._collect import Phases, Scope, SimilarityRow, mean
-from gfpet.report._costs import ROUTES, cost_of
+from gfpet.report._costs import cost_of, route_of
 from gfpet.report._rows import ReportRow
 from gfpet.report._summary import Score, average_gap, average_score, task_gap, task_score, ways
 
@@ -20,7 +20,7 @@ class Table:
 
     title: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
     def markdown(self) -> str:
         """A Markdown table under a heading, numbers to the right."""
@@ -62,7 +62,9 @@ def memory_table(
     memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], scope: Scope, family: str
 ) -> Table:
     """Peak of each stage that a method goes through, the highest over tasks and seeds, and their maximum."""
-    stages = ("tune", "align", "prune", "bridge", "evaluate", "reference")
+    stages: tuple[str, ...] = ("tune", "align", "prune", "bridge", "evaluate", "reference")
+    if memory.get(("derive", family)):
+        stages = ("derive", *stages)
     body = []
     for way in ways(rows, scope, family):
         by_stage = stage_peaks(memory, rows, family, way.method, way.kind)
@@ -79,7 +81,7 @@ def stage_peaks(
     runs = {(row.task, row.seed) for row in rows if (row.family, row.method, row.kind) == (family, method, kind)}
     costs = [cost_of(memory, family=family, task=task, method=method, kind=kind, seed=seed) for task, seed in runs]
     peaks: dict[str, int | None] = {}
-    for stage in ROUTES.get(method, ROUTES["plugged"]):
+    for stage in route_of(memory, family, method):
         known = [peak for cost in costs if (peak := cost.peaks[stage]) is not None]
         peaks[stage] = max(known) if known and len(known) == len(costs) else None
     return peaks

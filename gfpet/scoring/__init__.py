@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gfpet.scoring._encode import Batch, EncodedExample, Row, batches, collate, encode
+from gfpet.scoring._encode import Batch, EncodedExample, Row, batches, collate, encode, framed_rows
 from gfpet.scoring._score import Predictions, Trunk, candidate_scores, head_of, predict, ranking_loss, trunk_of
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "candidate_scores",
     "collate",
     "encode",
+    "framed_rows",
     "head_of",
     "predict",
     "ranking_loss",

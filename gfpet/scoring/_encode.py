@@ -5,11 +5,18 @@ whole example: its context, scored at its last position. Otherwise each candidat
 
     row:   c c c c c a a a .        c context, a candidate, . padding (always right, so causal models need no mask)
     read:          ^ ^ ^            positions whose outputs predict the candidate's tokens
+
+An encoder-decoder reads the context in its encoder, and the candidate in its decoder, each framed as in pretraining
+(`gfpet.families.Frame`; for T5: e = <extra_id_0> </s>, s = the start token and <extra_id_0>):
+
+    source:  c c c c c e e
+    row:     s s a a a .
+    read:      ^ ^ ^
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +26,7 @@ from torch import Tensor
 
 from gfpet.data.examples import Example
 from gfpet.errors import DataError
+from gfpet.families import Frame, Padded, Texts
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,18 @@ class Row:
     """Token ids of each candidate scored in this row."""
     start: int
     """Position whose output predicts the first token of each target."""
+    source: tuple[int, ...] = ()
+    """What the encoder reads, where there is one."""
+
+    @property
+    def texts(self) -> dict[str, tuple[int, ...]]:
+        """Tokens by the stack that reads them."""
+        return {"encoder": self.source, "decoder": self.tokens} if self.source else {"decoder": self.tokens}
+
+    @property
+    def size(self) -> int:
+        """Tokens over all stacks."""
+        return len(self.tokens) + len(self.source)
 
 
 @dataclass(frozen=True)
@@ -47,10 +67,10 @@ class EncodedExample:
 class Batch:
     """Padded rows of some examples, and where in them the candidates' tokens are predicted."""
 
-    input_ids: Int[Tensor, "rows length"]
+    texts: Texts
+    """What each stack reads."""
     row_numbers: tuple[int, ...]
     """Each row's number among all rows of its set."""
-    lengths: tuple[int, ...]
     read_row: Int[Tensor, " reads"]
     """The row of each position that is read out."""
     read_position: Int[Tensor, " reads"]
@@ -68,27 +88,30 @@ class Batch:
     @property
     def size(self) -> int:
         """Padded tokens; what memory grows with."""
-        return self.input_ids.numel()
+        return sum(text.ids.numel() for text in self.texts.values())
 
     @property
-    def is_real(self) -> Bool[Tensor, "rows length"]:
-        """False where a row is padding."""
-        positions = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
-        return positions[None] < torch.tensor(self.lengths, device=positions.device)[:, None]
+    def is_real(self) -> Mapping[str, Tensor]:
+        """By stack, `[rows, length]`: False where a row is padding."""
+        return {stack: text.is_real for stack, text in self.texts.items()}
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device) for name in _TENSORS}
-        return Batch(**moved, row_numbers=self.row_numbers, lengths=self.lengths, one_position=self.one_position)
+        texts = {stack: text.to(device) for stack, text in self.texts.items()}
+        return Batch(**moved, texts=texts, row_numbers=self.row_numbers, one_position=self.one_position)
 
 
-_TENSORS = (
-    "input_ids", "read_row", "read_position", "target_read", "target_token", "target_candidate", "gold", "exists",
-)  # fmt: skip
+_TENSORS = ("read_row", "read_position", "target_read", "target_token", "target_candidate", "gold", "exists")
 
 
-def encode(examples: Sequence[Example], tokenizer: Any, *, max_length: int) -> list[EncodedExample]:
+def encode(
+    examples: Sequence[Example], tokenizer: Any, *, max_length: int, frame: Frame | None = None
+) -> list[EncodedExample]:
     """Tokenise; a row longer than `max_length` tokens loses the beginning of its context.
+
+    Args:
+        frame: of an encoder-decoder; `max_length` then holds for what either stack reads.
 
     Raises:
         DataError: a candidate alone is as long as `max_length`, or is no token at all.
@@ -105,7 +128,10 @@ def encode(examples: Sequence[Example], tokenizer: Any, *, max_length: int) -> l
                     f"example {example.id}: candidate {text!r} has {len(tokens)} tokens; "
                     f"1 to {max_length - 1} fit in models.max_length={max_length}."
                 )
-        rows = _rows(tuple(context) or (tokenizer.eos_token_id,), candidates, max_length)
+        if frame is None:
+            rows = _rows(tuple(context) or (tokenizer.eos_token_id,), candidates, max_length)
+        else:
+            rows = framed_rows(tuple(context), candidates, max_length, frame)
         encoded.append(EncodedExample(rows, row_count, example.gold, len(candidates)))
         row_count += len(rows)
     return encoded
@@ -123,12 +149,22 @@ def _rows(context: tuple[int, ...], candidates: list[tuple[int, ...]], max_lengt
     return tuple(rows)
 
 
+def framed_rows(
+    context: tuple[int, ...], candidates: list[tuple[int, ...]], max_length: int, frame: Frame
+) -> tuple[Row, ...]:
+    """The rows of an encoder-decoder."""
+    room = max(0, max_length - len(frame.source_end))
+    source = context[max(0, len(context) - room) :] + frame.source_end
+    last = len(frame.start) - 1
+    if all(len(candidate) == 1 for candidate in candidates):
+        return (Row(frame.start, tuple(candidates), last, source),)
+    return tuple(Row(frame.start + candidate[:-1], (candidate,), last, source) for candidate in candidates)
+
+
 def collate(encoded: Sequence[EncodedExample], *, pad: int) -> Batch:
     """Rows of some examples as one batch, padded on the right with `pad`."""
     width = max(example.candidates for example in encoded)
     rows = [row for example in encoded for row in example.rows]
-    length = max(len(row.tokens) for row in rows)
-    input_ids = torch.full((len(rows), length), pad, dtype=torch.long)
     reads: dict[tuple[int, int], int] = {}
     targets: list[tuple[int, int, int]] = []
     gold = torch.zeros(len(encoded), width, dtype=torch.bool)
@@ -139,7 +175,6 @@ def collate(encoded: Sequence[EncodedExample], *, pad: int) -> Batch:
         exists[index, : example.candidates] = True
         candidate = index * width
         for offset, row in enumerate(example.rows):
-            input_ids[row_number, : len(row.tokens)] = torch.tensor(row.tokens)
             for target in row.targets:
                 for step, token in enumerate(target):
                     read = reads.setdefault((row_number, row.start + step), len(reads))
@@ -150,9 +185,8 @@ def collate(encoded: Sequence[EncodedExample], *, pad: int) -> Batch:
     read_row, read_position = torch.tensor(list(reads)).T
     target_read, target_token, target_candidate = torch.tensor(targets).T
     return Batch(
-        input_ids=input_ids,
+        texts={stack: _padded([row.texts[stack] for row in rows], pad) for stack in rows[0].texts},
         row_numbers=tuple(row_numbers),
-        lengths=tuple(len(row.tokens) for row in rows),
         read_row=read_row,
         read_position=read_position,
         target_read=target_read,
@@ -164,6 +198,13 @@ def collate(encoded: Sequence[EncodedExample], *, pad: int) -> Batch:
     )
 
 
+def _padded(rows: Sequence[tuple[int, ...]], pad: int) -> Padded:
+    ids = torch.full((len(rows), max(len(row) for row in rows)), pad, dtype=torch.long)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+    return Padded(ids, tuple(len(row) for row in rows))
+
+
 def batches(
     encoded: Sequence[EncodedExample], *, size: int, pad: int, order: Sequence[int] | None = None
 ) -> Iterator[tuple[list[int], Batch]]:
@@ -173,7 +214,7 @@ def batches(
         order: the order of examples; without one, by length, which pads least and starts with the longest.
     """
     if order is None:
-        order = sorted(range(len(encoded)), key=lambda index: -max(len(row.tokens) for row in encoded[index].rows))
+        order = sorted(range(len(encoded)), key=lambda index: -max(row.size for row in encoded[index].rows))
     for start in range(0, len(order), size):
         indices = list(order[start : start + size])
         yield indices, collate([encoded[index] for index in indices], pad=pad)

@@ -15,7 +15,7 @@ from gfpet.families import Family
 from gfpet.scoring._encode import Batch, EncodedExample, batches
 
 # Positions whose logits over the whole vocabulary are held at a time.
-_CHUNK = 1024
+_CHUNK = 256
 
 Trunk = Callable[[Batch], Float[Tensor, "rows length d"]]
 """From a batch to the last hidden states, after the final norm."""
@@ -23,13 +23,9 @@ Trunk = Callable[[Batch], Float[Tensor, "rows length d"]]
 
 def trunk_of(model: nn.Module, family: Family) -> Trunk:
     """The model's own forward pass, without its head."""
-    trunk = family.trunk_of(model)
 
     def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
-        positions = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)[None]
-        output = trunk(input_ids=batch.input_ids, position_ids=positions, use_cache=False)
-        states: Tensor = output.last_hidden_state
-        return states
+        return family.run(model, batch.texts)
 
     return hidden
 

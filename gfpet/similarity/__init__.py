@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gfpet.similarity._effects import Cells, Effects, compare_effects, effects, residuals
-from gfpet.similarity._grid import Grid, diagonal, grid_of, mean_over
+from gfpet.similarity._grid import Block, Grid, diagonal, grid_of, mean_over, numbered
 from gfpet.similarity._nulls import untrained_like
 from gfpet.similarity._weights import compare_weights, factors, overlap, update_cosine
 
@@ -13,6 +13,7 @@ WEIGHT_MEASURES = ("cosine", "subspace")
 __all__ = [
     "EFFECT_MEASURES",
     "WEIGHT_MEASURES",
+    "Block",
     "Cells",
     "Effects",
     "Grid",
@@ -23,6 +24,7 @@ __all__ = [
     "factors",
     "grid_of",
     "mean_over",
+    "numbered",
     "overlap",
     "residuals",
     "untrained_like",

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from gfpet.activations import RESIDUAL, captured
+from gfpet.activations import captured, residual_of
 from gfpet.align import Side, cka_pair
 from gfpet.families import Family
 from gfpet.modules import PetModule, inserted
@@ -22,7 +22,7 @@ from gfpet.scoring import Batch, trunk_of
 from gfpet.similarity._grid import Cell
 
 Effects = list[Tensor]
-"""`[tokens, d]` for each block."""
+"""`[tokens, d]` for each block, numbered through over the stacks (`numbered`); tokens are those of its stack."""
 Cells = Iterable[Cell]
 
 # Tokens whose similarities to each other are compared by RSA; it grows with their square.
@@ -30,20 +30,24 @@ _RSA_TOKENS = 200
 
 
 def residuals(model: nn.Module, family: Family, batches: Sequence[Batch], *, tokens: int) -> Effects:
-    """The residual stream after each block, at no more than `tokens` evenly spaced tokens of the text.
+    """The residual stream after each block, at no more than `tokens` evenly spaced tokens of its stack's text.
 
     The caller opens inference mode, and inserts a module if there is to be one.
     """
-    total = sum(sum(batch.lengths) for batch in batches)
-    stride = max(1, -(-total // tokens))
+    stacks = [stack.name for stack in family.stacks]
+    total = {stack: sum(sum(batch.texts[stack].lengths) for batch in batches) for stack in stacks}
     kept: list[list[Tensor]] = []
-    seen = 0
+    seen = dict.fromkeys(stacks, 0)
     for batch in batches:
-        with captured(model, family, [RESIDUAL]) as found:
+        with captured(model, family, map(residual_of, stacks)) as found:
             trunk_of(model, family)(batch)
-        first = -seen % stride
-        kept.append([states[batch.is_real][first::stride].float() for states in found[RESIDUAL][1:]])
-        seen += sum(batch.lengths)
+        new: list[Tensor] = []
+        for stack, real in batch.is_real.items():
+            stride = max(1, -(-total[stack] // tokens))
+            first = -seen[stack] % stride
+            new += [states[real][first::stride].float() for states in found[residual_of(stack)][1:]]
+            seen[stack] += sum(batch.texts[stack].lengths)
+        kept.append(new)
     return [torch.cat(parts) for parts in zip(*kept, strict=True)]
 
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+Block = tuple[str, int]
+"""Stack and layer."""
 Cell = tuple[int, int]
-"""Layer of the one module, layer of the other."""
+"""Block of the one model, block of the other, each by its number (`numbered`)."""
 Grid = list[list[float | None]]
+
+
+def numbered(depths: Mapping[str, int]) -> dict[Block, int]:
+    """Blocks numbered through over the stacks, in the order in which they run.
+
+    >>> numbered({"encoder": 2, "decoder": 1})
+    {('encoder', 0): 0, ('encoder', 1): 1, ('decoder', 0): 2}
+    """
+    blocks = [(stack, layer) for stack, depth in depths.items() for layer in range(depth)]
+    return {block: number for number, block in enumerate(blocks)}
 
 
 def grid_of(values: Mapping[Cell, float | None], rows: int, columns: int) -> Grid | None:

@@ -12,28 +12,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gfpet.modules import PetModule, split_name
-from gfpet.similarity._grid import mean_over
+from gfpet.modules import PetModule, by_block, split_name
+from gfpet.similarity._grid import Block, mean_over
 
 _FACTORS = {"lora": ("B", "A"), "adapter": ("up", "down")}
-_PREFIX = ("attn.k.prefix", "attn.v.prefix")
 
 Update = tuple[Tensor, Tensor]
 """`U [d_out, r]`, `V [r, d_in]`."""
 
 
-def factors(module: PetModule) -> dict[int, dict[str, Update]]:
-    """The factors of a module's updates, by block and site (a prefix has one, `attn`); float64, `scale` left out."""
-    found: dict[int, dict[str, Update]] = {}
-    tensors = {name: tensor.detach().double() for name, tensor in module.tensors.items()}
-    for index, layer in enumerate(module.layers):
+def factors(module: PetModule) -> dict[Block, dict[str, Update]]:
+    """The factors of a module's updates, by block and site (of a prefix: attention); float64, `scale` left out."""
+    found: dict[Block, dict[str, Update]] = {}
+    for stack, layer, tensors in by_block(module):
+        exact = {name: tensor.detach().double() for name, tensor in tensors.items()}
         if module.kind == "prefix":
-            keys, values = (tensors[name][index] for name in _PREFIX)
-            found[layer] = {"attn": (keys.T, values)}
+            attentions = sorted({split_name(name)[0].rpartition(".")[0] for name in exact})
+            found[stack, layer] = {
+                name: (exact[f"{name}.k.prefix"].T, exact[f"{name}.v.prefix"]) for name in attentions
+            }
             continue
         left, right = _FACTORS[module.kind]
-        sites = sorted({split_name(name)[0] for name in tensors})
-        found[layer] = {site: (tensors[f"{site}.{left}"][index], tensors[f"{site}.{right}"][index]) for site in sites}
+        sites = sorted({split_name(name)[0] for name in exact})
+        found[stack, layer] = {site: (exact[f"{site}.{left}"], exact[f"{site}.{right}"]) for site in sites}
     return found
 
 
@@ -66,7 +67,7 @@ def _basis(x: Tensor) -> Tensor:
     return basis
 
 
-def compare_weights(ours: PetModule, theirs: PetModule) -> dict[str, dict[int, float | None]]:
+def compare_weights(ours: PetModule, theirs: PetModule) -> dict[str, dict[Block, float | None]]:
     """Two modules in one model's spaces, by measure and block; means over the sites that both have.
 
     `cosine`: of ΔW. `subspace`: overlap of the column spaces (what is written) and of the row spaces (what is read),
@@ -76,13 +77,13 @@ def compare_weights(ours: PetModule, theirs: PetModule) -> dict[str, dict[int, f
         ours: e.g. a module of the small model after `gfpet.plug.plugged`.
     """
     first, second = factors(ours), factors(theirs)
-    found: dict[str, dict[int, float | None]] = {"cosine": {}, "subspace": {}}
-    for layer in sorted(first.keys() & second.keys()):
-        sites = sorted(first[layer].keys() & second[layer].keys())
+    found: dict[str, dict[Block, float | None]] = {"cosine": {}, "subspace": {}}
+    for block in sorted(first.keys() & second.keys()):
+        sites = sorted(first[block].keys() & second[block].keys())
         cosines, overlaps = [], []
         for site in sites:
-            (u1, v1), (u2, v2) = first[layer][site], second[layer][site]
+            (u1, v1), (u2, v2) = first[block][site], second[block][site]
             cosines.append(update_cosine(u1, v1, u2, v2))
             overlaps.append(mean_over([overlap(u1, u2), overlap(v1.T, v2.T)]))
-        found["cosine"][layer], found["subspace"][layer] = mean_over(cosines), mean_over(overlaps)
+        found["cosine"][block], found["subspace"][block] = mean_over(cosines), mean_over(overlaps)
     return found

@@ -12,7 +12,7 @@ from gfpet.stages._harness import StageRun
 from gfpet.stages._inputs import settings_of
 from gfpet.task_data import Split, TaskData
 from gfpet.training import Outcome
-from gfpet.tuning import Hooks, start_module, tune_module
+from gfpet.tuning import Hooks, start_module, tune_module, wants_checkpointing
 
 
 def training_hooks(run: StageRun, name: str, meter: Any) -> Hooks:
@@ -68,7 +68,7 @@ def fit_module(
             settings_of(section),
             learning_rate=learning_rate,
             seed=seed,
-            gradient_checkpointing=section.gradient_checkpointing,
+            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, loaded.model),
             hooks=training_hooks(run, name, meter),
         )
     log_outcome(run, name, outcome)

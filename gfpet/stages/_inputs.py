@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers.utils import logging
 
-from gfpet.config import Checkpoint, Optimisation, Pair, Params
+from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Optimisation, Pair, Params
 from gfpet.errors import ConfigError
-from gfpet.models import LoadedModel, find_device, load_pretrained
+from gfpet.models import LoadedModel, find_device, load_pretrained, offloaded
 from gfpet.task_data import TaskData, load_task
 from gfpet.training import Settings
 
@@ -23,8 +24,13 @@ def checkpoint_of(params: Params, family: str, role: Literal["small", "large"]) 
     return pair.small if role == "small" else pair.large
 
 
-def load_model(params: Params, family: str, role: Literal["small", "large"]) -> LoadedModel:
+def load_model(
+    params: Params, family: str, role: Literal["small", "large"], *, dtype: str | None = None
+) -> LoadedModel:
     """Load one model of a pair; also fixes the number of threads, on which sums of floats depend.
+
+    Args:
+        dtype: instead of the checkpoint's own setting.
 
     Raises:
         ModelError: the checkpoint or the device does not fit.
@@ -34,13 +40,22 @@ def load_model(params: Params, family: str, role: Literal["small", "large"]) -> 
     # It warns of padding without a mask, which is right here: rows are padded on the right, and the models are causal.
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     source = checkpoint_of(params, family, role)
+    path = source.path
+    if path == DERIVE:
+        path = str(derived_folder(family) / "small")
+        if not Path(path).is_dir():
+            raise ConfigError(f"models.{family}.small.path is '{DERIVE}', but {path} is not there; run stage derive.")
     loaded = load_pretrained(
         family,
-        source.path,
+        path,
         revision=source.revision,
-        dtype=source.dtype,
+        dtype=dtype or source.dtype,
         device=find_device(params.models.device),
+        **(_placement(source) if isinstance(source, LargeCheckpoint) else {}),
     )
+    if kept := offloaded(loaded.model):
+        # Standard error, like a stage's own lines: this may be slow, and is to be seen.
+        print(f"parts of {loaded.name} on {', '.join(f'{k}: {n}' for k, n in kept.items())}", file=sys.stderr)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     prefix = params.modules.prefix.length if "prefix" in params.kinds else 0
     if positions is not None and params.models.max_length + prefix > positions:
@@ -51,9 +66,25 @@ def load_model(params: Params, family: str, role: Literal["small", "large"]) -> 
     return loaded
 
 
+def _placement(source: LargeCheckpoint) -> dict[str, Any]:
+    return {
+        "device_map": source.device_map,
+        "memory": None if source.memory_gb is None else int(source.memory_gb * 1e9),
+        "quantisation": source.quantisation,
+        "offload_folder": Path(".work") / "offload",
+    }
+
+
+def derived_folder(family: str) -> Path:
+    """Where stage `derive` writes."""
+    return OUTPUTS / "derive" / family
+
+
 def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:
     """The task's prepared examples in the model's tokens."""
-    return load_task(OUTPUTS / "prepare" / task, task, loaded.tokenizer, max_length=params.models.max_length)
+    return load_task(
+        OUTPUTS / "prepare" / task, task, loaded.tokenizer, max_length=params.models.max_length, frame=loaded.frame
+    )
 
 
 def settings_of(section: Optimisation) -> Settings:

@@ -15,6 +15,7 @@ from gfpet.config import Params
 
 _FOLDER = "_harness"
 _SAVE_EVERY = 2.0
+_PEAK, _SPLIT = "cpu_live_peak_bytes", "cpu_live_peak_"
 _SUMMED = {"seconds", "steps", "tracked_steps"}
 
 
@@ -60,8 +61,13 @@ class StageState:
     def record_memory(self, phase: str, reading: dict[str, Any]) -> dict[str, Any]:
         """Note a reading; returns what the phase counts with now: seconds and steps added up, of peaks the highest."""
         before = self.memory.get(phase, {})
+        lower = (before.get(_PEAK) or 0) > (reading.get(_PEAK) or 0)
         for name, value in reading.items():
             known = before.get(name)
+            if name.startswith(_SPLIT) and name != _PEAK:
+                # Parts of one peak belong together: those of the higher one stay.
+                before[name] = known if lower else value
+                continue
             if known is None or value is None:
                 before[name] = value if known is None else known
             else:

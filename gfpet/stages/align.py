@@ -7,19 +7,29 @@ from __future__ import annotations
 
 import sys
 
-from gfpet.align import explained, fit_maps, layer_likeness, read_through, save_pairs, spaces_for
-from gfpet.data.examples import Example, read_examples
+from gfpet.align import (
+    explained,
+    fit_maps,
+    identity_maps,
+    layer_groups,
+    layer_likeness,
+    map_shapes,
+    read_through,
+    save_pairs,
+    spaces_for,
+)
+from gfpet.data.examples import Example
 from gfpet.errors import DataError
+from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.models import require_same_tokenizer
-from gfpet.plug import layer_map
+from gfpet.plug import MapsWriter, layer_map
 from gfpet.scoring import Batch, EncodedExample, batches
+from gfpet.stages._family import derived_pairs, mixed_examples
 from gfpet.stages._harness import StageRun, main, stage
-from gfpet.stages._inputs import OUTPUTS, load_model
+from gfpet.stages._inputs import load_model
 from gfpet.task_data import pad_token
 
-# Texts that both models read at a time; small, since the activations of all asked spaces are there together.
-_BATCH = 16
 # Tokens that decide the layer map `cka`.
 _CKA_TOKENS = 2000
 # One text in so many is held out to measure how well the maps do.
@@ -32,57 +42,68 @@ def align(family: str) -> None:
         section = run.params.align
         small, large = load_model(run.params, family, "small"), load_model(run.params, family, "large")
         require_same_tokenizer(small, large)
-        text = read_through(_examples(run), small.tokenizer, max_length=run.params.models.max_length)
+        text = read_through(_examples(run), small.tokenizer, max_length=run.params.models.max_length, frame=small.frame)
         split = len(text) - len(text) // _HELD_OUT
         pad = pad_token(small.tokenizer)
         frozen = FrozenModel(large.model)
-        depths = [len(each.family.blocks_of(each.model)) for each in (small, large)]
+        depths = [each.family.depths_of(each.model) for each in (small, large)]
         with run.measure("align", resident=[small.model, large.model]) as meter:
             likeness = None
             if section.layer_map == "cka":
-                likeness = layer_likeness(small, frozen, _batches(text[:split], pad), tokens=_CKA_TOKENS)
-            pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
-            reads, writes = _spaces(run)
-            maps = fit_maps(
-                small,
-                frozen,
-                _batches(text[:split], pad),
-                pairs,
-                reads=reads,
-                writes=writes,
-                method=section.method,
-                ridge=section.ridge,
-                centre=section.centre,
-                step=meter.step,
-            )
-            quality = explained(maps, small, frozen, _batches(text[split:], pad), pairs, step=meter.step)
-        maps.save(run.output / "maps.safetensors")
-        save_pairs(
-            run.output / "layers.json",
-            pairs,
-            name=section.layer_map,
-            small_layers=depths[0],
-            large_layers=depths[1],
-        )
+                likeness = layer_likeness(
+                    small, frozen, _batches(text[:split], pad, section.batch_size), tokens=_CKA_TOKENS
+                )
+            if section.layer_map == "derived":
+                pairs = derived_pairs(family)
+            else:
+                pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
+            reads, writes = _spaces(run, small.family)
+            asked = {"reads": reads, "writes": writes}
+            centre = section.centre and section.method != "identity"
+            file = MapsWriter(run.output / "maps.safetensors", map_shapes(small, large, pairs, **asked, centre=centre))
+            found: dict[str, list[tuple[float, int]]] = {}
+            budget = int(section.budget_gb * 1e9)
+            groups = list(layer_groups(pairs, small.family, small.model, large.model, **asked, budget=budget))
+            for group, start in groups:
+                here = {name: {space for space in spaces if stack_of(space) in group} for name, spaces in asked.items()}
+                if section.method == "identity":
+                    maps = identity_maps(small, large, group, **here)
+                else:
+                    maps = fit_maps(
+                        small,
+                        frozen,
+                        _batches(text[:split], pad, section.batch_size),
+                        group,
+                        **here,
+                        method=section.method,
+                        ridge=section.ridge,
+                        centre=centre,
+                        step=meter.step,
+                    )
+                file.write(maps, start)
+                held_out = _batches(text[split:], pad, section.batch_size)
+                for name, value in explained(maps, small, frozen, held_out, group, step=meter.step).items():
+                    found.setdefault(name, []).append((value, sum(map(len, group.values()))))
+                del maps
+        # Means over layers, whatever groups they were fitted in.
+        quality = {name: sum(v * n for v, n in of) / sum(n for _, n in of) for name, of in sorted(found.items())}
+        save_pairs(run.output / "layers.json", pairs, name=section.layer_map, small=depths[0], large=depths[1])
         for name, value in quality.items():
             run.log_value(f"r2/{name}", value)
         run.log_value("texts", len(text))
+        run.log_value("passes", len(groups))
         run.log_value("large_forward_passes", frozen.forward_passes)
-        run.say(
-            f"{len(pairs)} pairs of layers, {len(quality)} maps each, from {split} texts; held out: {_worst(quality)}"
-        )
+        count = sum(map(len, pairs.values()))
+        run.say(f"{count} pairs of layers, {len(quality)} maps each, from {split} texts; held out: {_worst(quality)}")
 
 
 def _examples(run: StageRun) -> list[Example]:
-    """The first `align.examples` training examples, round-robin over the tasks.
+    """The texts that both models read.
 
     Raises:
-        DataError: fewer than two texts, so that none can be held out.
+        DataError: too few of them, so that none can be held out.
     """
-    by_task = [read_examples(OUTPUTS / "prepare" / task / "train.jsonl") for task in run.params.tasks]
-    longest = max(len(rows) for rows in by_task)
-    mixed = [rows[number] for number in range(longest) for rows in by_task if number < len(rows)]
-    taken = mixed[: run.params.align.examples]
+    taken = mixed_examples(run.params, run.params.align.examples)
     if len(taken) < _HELD_OUT:
         raise DataError(
             f"align has {len(taken)} training texts; it needs at least {_HELD_OUT}. "
@@ -91,15 +112,19 @@ def _examples(run: StageRun) -> list[Example]:
     return taken
 
 
-def _spaces(run: StageRun) -> tuple[set[str], set[str]]:
+def _spaces(run: StageRun, family: Family) -> tuple[set[str], set[str]]:
     modules = run.params.modules
-    sites = {"lora": modules.lora.sites, "adapter": modules.adapter.sites, "prefix": ("attn.k", "attn.v")}
+    sites = {
+        "lora": family.expanded(modules.lora.sites),
+        "adapter": family.expanded(modules.adapter.sites),
+        "prefix": tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v")),
+    }
     return spaces_for({kind: sites[kind] for kind in run.params.kinds})
 
 
-def _batches(text: list[EncodedExample], pad: int) -> list[Batch]:
+def _batches(text: list[EncodedExample], pad: int, size: int) -> list[Batch]:
     # In the text's own order: by length, the layer map `cka` would look at the longest task only.
-    return [batch for _, batch in batches(text, size=_BATCH, pad=pad, order=range(len(text)))]
+    return [batch for _, batch in batches(text, size=size, pad=pad, order=range(len(text)))]
 
 
 def _worst(quality: dict[str, float]) -> str:

@@ -20,14 +20,14 @@ from gfpet.bridge import (
     predict_with_bridge,
     recomputed,
     row_lengths,
-    selection,
     start_ladder,
+    start_transfer,
 )
 from gfpet.families import Dims, Family
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
 from gfpet.modules import PetModule
-from gfpet.plug import LayerMap, Projection, plugged, random_like
+from gfpet.plug import LayerMap, Projection, random_like
 from gfpet.prune import Kept, load_bridge
 from gfpet.scoring import Predictions
 from gfpet.stages._fit import log_outcome, training_hooks
@@ -35,6 +35,7 @@ from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import OUTPUTS, load_examples, load_model, settings_of
 from gfpet.stages._rows import RowMaker
 from gfpet.task_data import TaskData
+from gfpet.tuning import wants_checkpointing
 
 _SPLITS = ("train", "dev", "eval")
 
@@ -61,10 +62,11 @@ def bridge(family: str, task: str) -> None:
 
 def _plan(run: StageRun, dims: Dims, kept: Kept, data: TaskData) -> Plan:
     section = run.params.bridge.activations
+    lengths = [row_lengths(getattr(data, split).encoded) for split in _SPLITS]
     plan = plan_activations(
         section.store,
-        tokens=sum(sum(row_lengths(getattr(data, split).encoded)) for split in _SPLITS),
-        layers=dims.layers,
+        tokens={stack: sum(sum(each[stack]) for each in lengths) for stack in dims.stacks},
+        layers={stack: of.layers for stack, of in dims.stacks.items()},
         large_width=dims.width,
         bridge_width=len(kept.residual),
         dtype=getattr(torch, section.dtype),
@@ -84,7 +86,7 @@ def _activations(run: StageRun, large: LoadedModel, data: TaskData, plan: Plan, 
     with run.measure("cache", resident=[large.model]) as meter:
         for split in _SPLITS:
             encoded = getattr(data, split).encoded
-            cache = ActivationCache(run.work / f"activations-{split}.bin", plan, row_lengths(encoded))
+            cache = ActivationCache(run.work / f"activations-{split}", plan, row_lengths(encoded))
             cache.fill(
                 encoded,
                 frozen,
@@ -105,17 +107,25 @@ def _start(run: StageRun, family: str, module: PetModule, shape: Family, dims: D
     """The module as tuned on S, `W_plug` from the closed form or at random, `W_down` as a selection."""
     section = run.params.plug
     pairs: LayerMap = load_pairs(OUTPUTS / "align" / family / "layers.json")
-    maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors").for_module(module)
+    maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors", module)
     if section.initialisation == "random":
         maps = random_like(maps, torch.Generator().manual_seed(seed))
     if section.sharing == "shared":
         maps = maps.shared()
     device = next(iter(module.tensors.values())).device
-    maps = maps.to(device, torch.float32)
-    sizes = {"residual": dims.width, "inner": dims.inner, "ffn": dims.ffn}
-    in_large = plugged(module, maps, pairs, divide_by_copies=section.divide_by_copies)
-    w_down = selection(in_large, shape, kept, sizes).to(device, torch.float32)
-    return Transfer(module, maps, w_down, pairs, section.divide_by_copies)
+    return start_transfer(
+        module,
+        maps.to(device, torch.float32),
+        pairs,
+        shape,
+        kept,
+        dims,
+        divide_by_copies=section.divide_by_copies,
+        update=section.update,
+        update_rank=section.update_rank,
+        w_down=run.params.bridge.w_down,
+        seed=seed,
+    )
 
 
 def _fit(
@@ -133,8 +143,10 @@ def _fit(
     device = next(iter(transfer.module.tensors.values())).device
     g = load_bridge(OUTPUTS / "prune" / family, shape, device)
     ladder = start_ladder(plan, g.kept.residual, section.temperature, device)
-    trained = [*transfer.trained(section.w_down).values(), *ladder.tensors.values()]
-    with run.measure(f"train/{name}", resident=[g.model, *trained]) as meter:
+    run.log_value(f"{name}/w_plug_update", transfer.update)
+    run.log_value(f"{name}/w_down", transfer.down)
+    resident = [g.model, *transfer.tensors, *ladder.tensors.values()]
+    with run.measure(f"train/{name}", resident=resident) as meter:
         outcome = fit_bridge(
             g,
             shape,
@@ -147,17 +159,26 @@ def _fit(
             learning_rate=section.learning_rate,
             bridge_learning_rate=section.bridge_learning_rate,
             train_bridge=section.train_bridge,
-            w_down=section.w_down,
             seed=seed,
-            gradient_checkpointing=section.gradient_checkpointing,
+            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, g.model),
             hooks=training_hooks(run, name, meter),
         )
     log_outcome(run, name, outcome)
     transfer.in_large().detached().save(run.output / f"{name}.safetensors")
-    transfer.w_plug.save(run.output / f"{name}-w_plug.safetensors")
-    return predict_with_bridge(
-        g, shape, ladder, transfer, data.eval, read["eval"], batch_size=run.params.evaluate.batch_size, pad=data.pad
-    )
+    # Only what was trained: the rest is what stage align wrote.
+    transfer.plug_update().save(run.output / f"{name}-w_plug.safetensors")
+    with run.measure(f"infer/{name}", resident=resident) as meter:
+        return predict_with_bridge(
+            g,
+            shape,
+            ladder,
+            transfer,
+            data.eval,
+            read["eval"],
+            batch_size=run.params.evaluate.batch_size,
+            pad=data.pad,
+            step=meter.step,
+        )
 
 
 if __name__ == "__main__":

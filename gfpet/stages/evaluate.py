@@ -26,12 +26,12 @@ def evaluate(family: str, task: str) -> None:
     """Write the rows of methods `zero_shot`, `plugged` and `random_w_plug`."""
     with stage("evaluate", f"{family}/{task}") as run:
         params = run.params
+        # Before L is there: the maps of a large pair are a good part of its size, the plugged modules are not.
+        controls = _random(run, family, task) if "random_w_plug" in params.evaluate.controls else {}
         large = load_model(params, family, "large")
         frozen = FrozenModel(large.model)
         data = load_examples(params, task, large)
         maker = RowMaker(params, family, task, ("small", "large"))
-        pairs = load_pairs(OUTPUTS / "align" / family / "layers.json")
-        maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors")
 
         if "zero_shot" in params.evaluate.controls:
             said = _infer(run, "infer/zero-shot", large, frozen, data, None)
@@ -43,13 +43,24 @@ def evaluate(family: str, task: str) -> None:
                 said = _infer(run, f"infer/{name}", large, frozen, data, module)
                 run.log_results(maker.rows("plugged", said, data.eval, kind=kind, strategy="paper", seed=seed))
                 if "random_w_plug" in params.evaluate.controls:
-                    tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
-                    drawn = random_like(maps.for_module(tuned), torch.Generator().manual_seed(seed))
-                    module = plugged(tuned, drawn, pairs, divide_by_copies=params.plug.divide_by_copies)
-                    said = _infer(run, f"infer-random/{name}", large, frozen, data, module)
+                    said = _infer(run, f"infer-random/{name}", large, frozen, data, controls[name])
                     run.log_results(maker.rows("random_w_plug", said, data.eval, kind=kind, seed=seed))
         run.log_value("large_forward_passes", frozen.forward_passes)
         run.log_value("large_forward_rows", frozen.forward_rows)
+
+
+def _random(run: StageRun, family: str, task: str) -> dict[str, PetModule]:
+    """S's modules plugged through random maps, by `<kind>-seed<seed>`."""
+    pairs = load_pairs(OUTPUTS / "align" / family / "layers.json")
+    found = {}
+    for kind in run.params.kinds:
+        for seed in run.params.seeds:
+            name = f"{kind}-seed{seed}"
+            tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
+            maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors", tuned)
+            drawn = random_like(maps, torch.Generator().manual_seed(seed))
+            found[name] = plugged(tuned, drawn, pairs, divide_by_copies=run.params.plug.divide_by_copies).detached()
+    return found
 
 
 def _infer(

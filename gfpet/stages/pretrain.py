@@ -11,12 +11,10 @@ from pathlib import Path
 
 import torch
 
-from gfpet.errors import ModelError, unknown
 from gfpet.stages._harness import main, stage
-from gfpet.world.pretrain import SHAPES, Point, pretrain
+from gfpet.world.pretrain import Point, pair_of, pretrain
 
 CHECKPOINTS = Path("checkpoints")
-_FAMILIES = ("gpt2",)
 
 
 def pretrain_pair(family: str) -> None:
@@ -25,11 +23,10 @@ def pretrain_pair(family: str) -> None:
     Raises:
         ModelError: there is no embedded pair of that family.
     """
-    if family not in _FAMILIES:
-        raise ModelError(unknown("family with an embedded pair", family, _FAMILIES))
+    pair = pair_of(family)
     with stage("pretrain", family) as run:
         torch.set_num_threads(run.params.models.threads)
-        for size in SHAPES:
+        for size in pair.shapes:
 
             def report(point: Point, size: str = size) -> None:
                 run.log_curve(f"{size}/loss", point.step, point.loss)
@@ -37,7 +34,7 @@ def pretrain_pair(family: str) -> None:
 
             made = run.work / size
             with run.measure(f"train/{size}"):
-                pretrain(size, made, report=report)
+                pretrain(family, size, made, report=report)
             target = CHECKPOINTS / family / size
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from gfpet.families import Dims
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
 from gfpet.prune import (
@@ -26,9 +27,6 @@ from gfpet.scoring import Batch, collate, head_of
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import load_examples, load_model
 
-# Examples whose activations are looked at together; the fisher importance takes one at a time by definition.
-_BATCH = 16
-
 
 def prune(family: str) -> None:
     """Write the Bridge's weights, its sizes and the coordinates that it keeps."""
@@ -39,18 +37,24 @@ def prune(family: str) -> None:
         small_dims = reduced_dims(dims, section.factor, section.reduction)
         with run.measure(f"importance-{section.importance}", resident=[large.model]) as meter:
             importance = _importance(run, large, meter.step)
-        kept = choose(importance, small_dims, dims.head_width)
-        bridge = Bridge(cut(large.model, large.family, small_dims, kept), small_dims, kept)
+        kept = choose(importance, small_dims, large.family)
+        with run.measure("cut", resident=[large.model]) as meter, meter.step():
+            bridge = Bridge(cut(large.model, large.family, small_dims, kept), small_dims, kept)
         save_bridge(bridge, large.model.config, run.output)
         before = sum(parameter.numel() for parameter in large.model.parameters())
         run.say(
             f"Bridge: {bridge.parameters:,} of {before:,} parameters (1/{before / bridge.parameters:.1f}; "
-            f"prune.factor={section.factor:g} by {section.reduction}), width {small_dims.width} of {dims.width}, "
-            f"heads {small_dims.heads} of {dims.heads}, feed-forward {small_dims.ffn} of {dims.ffn}"
+            f"prune.factor={section.factor:g} by {section.reduction}), width {small_dims.width} of {dims.width}; "
+            + "; ".join(_sizes(name, dims, small_dims) for name in dims.stacks)
         )
         run.log_value("bridge_parameters", bridge.parameters)
         run.log_value("large_parameters", before)
         run.log_value("parameter_ratio", before / bridge.parameters)
+
+
+def _sizes(stack: str, whole: Dims, less: Dims) -> str:
+    of, kept = whole.stacks[stack], less.stacks[stack]
+    return f"{stack}: heads {kept.heads} of {of.heads}, feed-forward {kept.ffn} of {of.ffn}"
 
 
 def _importance(run: StageRun, large: LoadedModel, step: Any) -> Importance:
@@ -58,7 +62,7 @@ def _importance(run: StageRun, large: LoadedModel, step: Any) -> Importance:
     if kind == "magnitude":
         return magnitude_importance(large.model, large.family)
     if kind == "activation":
-        batches = _batches(run, large, _BATCH)
+        batches = _batches(run, large, run.params.prune.batch_size)
         return activation_importance(FrozenModel(large.model), large.family, batches, step)
     run.say("prune.importance=fisher computes gradients of the large model; activation and magnitude do not.")
     return fisher_importance(large.model, large.family, head_of(large.model), _batches(run, large, 1), step)

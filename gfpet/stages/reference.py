@@ -13,7 +13,7 @@ from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import load_examples, load_model, settings_of
 from gfpet.stages._rows import RowMaker
 from gfpet.task_data import TaskData
-from gfpet.tuning import tune_all
+from gfpet.tuning import tune_all, wants_checkpointing
 
 
 def reference(family: str, task: str) -> None:
@@ -25,7 +25,7 @@ def reference(family: str, task: str) -> None:
         if not section.methods:
             run.say("reference.methods is empty: no gradients of the large model, and no columns that need them.")
             return
-        large = load_model(params, family, "large")
+        large = load_model(params, family, "large", dtype=section.dtype)
         data = load_examples(params, task, large)
         maker = RowMaker(params, family, task, ("large",))
         for kind in kinds:
@@ -43,7 +43,7 @@ def reference(family: str, task: str) -> None:
 def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
     """Full fine-tuning changes the model's own weights: it takes a fresh one each time."""
     section, name = run.params.reference, f"full-seed{seed}"
-    large = load_model(run.params, family, "large")
+    large = load_model(run.params, family, "large", dtype=section.dtype)
     with run.measure(f"train/{name}", resident=[large.model]) as meter:
         outcome = tune_all(
             large,
@@ -51,7 +51,7 @@ def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
             settings_of(section),
             learning_rate=section.learning_rate["full"],
             seed=seed,
-            gradient_checkpointing=section.gradient_checkpointing,
+            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, large.model),
             hooks=training_hooks(run, name, meter),
         )
     log_outcome(run, name, outcome)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gfpet.report import Scope, collect, result_table, write_report
+from gfpet.report import FORETOLD, Scope, collect, result_table, write_report
 from gfpet.stages._harness import main, stage
 
 
@@ -21,13 +21,21 @@ def report() -> None:
         for path in collected.missing:
             run.say(f"not there, so the report does without: {path}")
         folder = Path("reports")
-        if folder.exists():
-            shutil.rmtree(folder)  # figures of a family that is no longer configured
+        _clear(folder)
         rows = write_report(collected, folder)
         run.log_value("rows", len(rows))
         run.log_artifact(folder)
         for family in scope.families:
             run.say(result_table(rows, scope, family).text())
+
+
+def _clear(folder: Path) -> None:
+    """Figures of a family that is no longer configured go; what `gfpet memory` foretold stays."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir() and path.name != FORETOLD:
+            shutil.rmtree(path)
+        elif path.is_file() and not path.name.startswith(f"{FORETOLD}."):
+            path.unlink()
 
 
 if __name__ == "__main__":

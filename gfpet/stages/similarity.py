@@ -24,6 +24,7 @@ from gfpet.scoring import Batch, batches
 from gfpet.similarity import (
     EFFECT_MEASURES,
     WEIGHT_MEASURES,
+    Block,
     Effects,
     compare_effects,
     compare_weights,
@@ -31,6 +32,7 @@ from gfpet.similarity import (
     effects,
     grid_of,
     mean_over,
+    numbered,
     residuals,
     untrained_like,
 )
@@ -58,11 +60,24 @@ class _Models:
     @property
     def cells(self) -> list[tuple[int, int]]:
         """The layer map's pairs as (block of S, block of L)."""
-        return [(of_small, of_large) for of_large, of_small in self.pairs]
+        ours, theirs = self.blocks
+        return [
+            (ours[stack, of_small], theirs[stack, of_large])
+            for stack, pairs in self.pairs.items()
+            for of_large, of_small in pairs
+        ]
+
+    @property
+    def every_cell(self) -> list[tuple[int, int]]:
+        """All pairs of a block of S and a block of L, but for those across stacks: these see different tokens."""
+        ours, theirs = self.blocks
+        return [(ours[one], theirs[other]) for one, other in product(ours, theirs) if one[0] == other[0]]
 
     @cached_property
-    def depths(self) -> tuple[int, int]:
-        return len(self.small.family.blocks_of(self.small.model)), len(self.large.family.blocks_of(self.large.model))
+    def blocks(self) -> tuple[dict[Block, int], dict[Block, int]]:
+        """The blocks of S and of L, numbered through."""
+        ours, theirs = (numbered(each.family.depths_of(each.model)) for each in (self.small, self.large))
+        return ours, theirs
 
     def module(self, stage_name: str, task: str, kind: str, seed: int) -> PetModule | None:
         """A tuned module, or None where its stage made none."""
@@ -86,7 +101,8 @@ class _Text:
         params = models.run.params
         self.data: TaskData = load_examples(params, task, models.small)
         examples = self.data.train.examples[: params.similarity.examples]
-        rows = read_through(examples, models.small.tokenizer, max_length=params.models.max_length)
+        small = models.small
+        rows = read_through(examples, small.tokenizer, max_length=params.models.max_length, frame=small.frame)
         device = models.small.device
         self._batches: list[Batch] = [each.to(device) for _, each in batches(rows, size=_BATCH, pad=self.data.pad)]
         with torch.inference_mode():
@@ -152,7 +168,8 @@ def _rows(
     fresh = [untrained_like(ours, models.small, text.data, sample=sample) for sample in samples]
     other = _other_task(models, task, kind, seed)
     twin = _other_seed(models, task, kind, seed)
-    small_depth, large_depth = models.depths
+    small_depth, large_depth = map(len, models.blocks)
+    block_of = {number: block for block, number in models.blocks[1].items()}
 
     by_layer = compare_weights(models.plugged(ours), theirs)
     controls: dict[str, dict[str, float | None]] = {
@@ -163,12 +180,14 @@ def _rows(
     }
     values = {measure: mean_over(by_layer[measure].values()) for measure in WEIGHT_MEASURES}
     heat = {
-        measure: grid_of({cell: by_layer[measure].get(cell[1]) for cell in models.cells}, small_depth, large_depth)
+        measure: grid_of(
+            {cell: by_layer[measure].get(block_of[cell[1]]) for cell in models.cells}, small_depth, large_depth
+        )
         for measure in WEIGHT_MEASURES
     }
 
     done = text.in_large(theirs)
-    every = compare_effects(text.in_small(ours), done, product(range(small_depth), range(large_depth)))
+    every = compare_effects(text.in_small(ours), done, models.every_cell)
     for measure in EFFECT_MEASURES:
         values[measure] = mean_over(every[measure][cell] for cell in models.cells)
         heat[measure] = grid_of(every[measure], small_depth, large_depth)

@@ -3,11 +3,13 @@
 - `live`: a run that is filled while its stage runs;
 - `publish`: the same run made from a stage's files, for results from the cache, a remote, or a time without tracking;
 - `parents`: the run of a whole pipeline that the runs of its stages hang from;
+- `compare`: runs side by side;
 - `store`: where the runs are kept; `describe`: how they are named.
 
 A result has one run only: `dvc.stage_key` (see `keys`) is looked up before one is made.
 """
 
+from gfpet.tracking.compare import Comparison, compare_runs
 from gfpet.tracking.keys import examples_read, stage_key
 from gfpet.tracking.live import StageTracker, track_stage
 from gfpet.tracking.parents import PARENT_ENV, close_parent, open_parent, parent_environment
@@ -16,8 +18,10 @@ from gfpet.tracking.store import tracking_uri
 
 __all__ = [
     "PARENT_ENV",
+    "Comparison",
     "StageTracker",
     "close_parent",
+    "compare_runs",
     "examples_read",
     "open_parent",
     "parent_environment",

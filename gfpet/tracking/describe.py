@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -59,6 +61,7 @@ def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
     tags = {
         **git_tags(root),
         "mlflow.source.name": "gfpet",
+        "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
         "gfpet.family": family,
         "gfpet.preset": params.preset,
@@ -77,15 +80,26 @@ def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
     return tags
 
 
+def _user() -> str:
+    """Who runs this: the account on the tracking server, or the one on this machine."""
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # an account without a name, as containers have
+
+
 def git_tags(root: Path) -> dict[str, str]:
-    """Commit and whether tracked files differ from it (`dvc.lock` aside: every run changes it); `none` without git."""
+    """Commit, and whether the code differs from it: tracked files (but `dvc.lock`, which every run changes), and new
+    ones among the packages. `none` without git.
+    """
     if not (root / ".git").exists() or shutil.which("git") is None:
         return {"gfpet.git.commit": "none", "gfpet.git.dirty": "unknown"}
     commit = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    new = _git(root, "status", "--porcelain", "--untracked-files=all", "--", "gfpet", "tasks", "flows")
     tags = {
         "gfpet.git.commit": commit or "none",
-        "gfpet.git.dirty": "unknown" if changed is None else str(bool(changed)),
+        "gfpet.git.dirty": "unknown" if changed is None or new is None else str(bool(changed or new)),
     }
     if commit:
         tags["mlflow.source.git.commit"] = commit

@@ -209,6 +209,8 @@ class StageTracker:
         if before is not None:
             before(self._store, self._run)
         self._store.client.set_terminated(self._run.info.run_id, status)
+        if status == "FINISHED" and self._key:
+            self._store.drop_doubles(self._run.info.experiment_id, self._key)
         if self._own_parent:
             # Nobody is told when `dvc repro` ends: its run is closed after each stage and opened again by the next.
             self._store.client.set_terminated(self._own_parent, status)

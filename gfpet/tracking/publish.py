@@ -190,6 +190,7 @@ def _publish(
     if result.output.is_dir():
         store.log_files(run_id, result.output)
     store.client.set_terminated(run_id, "FINISHED", ended)
+    store.drop_doubles(experiment, result.key)
     return outcome
 
 

@@ -21,6 +21,9 @@ PARENT = "mlflow.parentRunId"
 ARTIFACT_CAP_BYTES = 256 * 2**20
 """What one run's artifacts may take together; larger files stay with DVC, which has them anyway."""
 
+PROJECT_ENV = "GFPET_PROJECT"
+"""Environment variable with the project that a clone was made for; set by whoever runs stages in a clone."""
+
 Point = tuple[str, float, int]
 """Metric, value, step."""
 
@@ -30,9 +33,13 @@ _LOCK_SECONDS = 60.0
 
 
 def home(root: Path) -> Path:
-    """The project that a folder belongs to: itself, or, for the temporary copy that DVC runs a queued experiment in,
-    the project that it was copied from. That copy is deleted, and a store inside it would be too.
+    """The project that a folder belongs to: itself; or, for a clone that is made for one run, and for the temporary
+    copy that DVC runs a queued experiment in, the project that it came from. Those are deleted, and a store inside them
+    would be too.
     """
+    given = os.environ.get(PROJECT_ENV)
+    if given:
+        return Path(given).resolve()
     parts = root.resolve().parts
     for index in range(len(parts) - 2):
         if parts[index : index + 3] == (".dvc", "tmp", "exps"):
@@ -64,6 +71,8 @@ class Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # Else each run that ends on a server prints its address, between the lines that the user is to see.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow.tracking import MlflowClient
@@ -86,7 +95,13 @@ class Store:
             if found is None:
                 # Without the tag, MLflow's pages open on traces of chats, of which there are none here.
                 tags = {"mlflow.experimentKind": "custom_model_development"}
-                return self.client.create_experiment(name, artifact_location=self._artifacts(family), tags=tags)
+                try:
+                    return self.client.create_experiment(name, artifact_location=self._artifacts(family), tags=tags)
+                except Exception:
+                    # Another machine may have made it since: the lock holds on this one alone.
+                    found = self.client.get_experiment_by_name(name)
+                    if found is None:
+                        raise
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
@@ -100,6 +115,15 @@ class Store:
         """The run with a tag, a finished one before any other."""
         runs = self.client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=50)
         return next((run for run in runs if run.info.status == "FINISHED"), runs[0] if runs else None)
+
+    def drop_doubles(self, experiment: str, key: str) -> None:
+        """Leave one finished run of a result. Two machines that start the same stage at once may each make one, since
+        neither sees the other's in time; whoever ends last sees both, and all choose the same one.
+        """
+        runs = self.client.search_runs([experiment], f"tags.`{STAGE_KEY}` = '{key}'", max_results=50)
+        finished = sorted(str(run.info.run_id) for run in runs if run.info.status == "FINISHED")
+        for run_id in finished[1:]:
+            self.client.delete_run(run_id)
 
     def log_points(self, run_id: str, points: Iterable[Point]) -> None:
         """Metrics with steps, in batches."""

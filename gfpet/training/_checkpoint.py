@@ -36,29 +36,18 @@ def save_checkpoint(
     path: Path,
     progress: Progress,
     parameters: Mapping[str, Tensor],
-    best: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write the state in one piece: a kill in the middle leaves the one before."""
     tensors = {f"parameter/{name}": tensor.detach() for name, tensor in parameters.items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-        partial,
-        metadata={"progress": json.dumps(asdict(progress))},
-    )
-    partial.replace(path)
+    _write(path, tensors, {"progress": json.dumps(asdict(progress))})
 
 
-def load_checkpoint(
-    path: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor]]:
-    """Put parameters and optimizer back as they were; returns the progress and the best parameters so far.
+def load_checkpoint(path: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Progress:
+    """Put parameters and optimizer back as they were; returns the progress.
 
     Raises:
         GfpetError: the file is broken, or does not belong to these parameters.
@@ -89,5 +78,51 @@ def load_checkpoint(
                 optimizer.state[parameter] = {
                     key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
                 }
-    best = {name.removeprefix("best/"): tensor for name, tensor in tensors.items() if name.startswith("best/")}
-    return progress, best
+    return progress
+
+
+class BestValues:
+    """The best epoch's values: in a file beside the checkpoint, or in memory where there is no checkpoint.
+
+    A copy of all that is trained is a quarter of what AdamW holds for it, and is needed once, at the end.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], checkpoint: Path | None) -> None:
+        self._parameters = parameters
+        self._path = None if checkpoint is None else checkpoint.with_suffix(".best")
+        self._copies: dict[str, Tensor] = {}
+
+    def keep(self) -> None:
+        """The values as they are now are the best."""
+        if self._path is None:
+            self._copies = {name: tensor.detach().cpu().clone() for name, tensor in self._parameters.items()}
+        else:
+            _write(self._path, {name: tensor.detach() for name, tensor in self._parameters.items()})
+
+    def put_back(self) -> None:
+        """Make the parameters what they were at the last `keep`.
+
+        Raises:
+            GfpetError: the file is gone or broken.
+        """
+        with torch.no_grad():
+            if self._path is None:
+                for name, copy in self._copies.items():
+                    self._parameters[name].copy_(copy)
+                return
+            try:
+                with safe_open(self._path, framework="pt") as file:
+                    for name, parameter in self._parameters.items():
+                        parameter.copy_(file.get_tensor(name))
+            except Exception as error:  # safetensors raises its own untyped errors
+                checkpoint = self._path.with_suffix(".safetensors")
+                raise GfpetError(
+                    f"cannot read the best epoch's values in {self._path}: {error}; delete {checkpoint} to begin anew."
+                ) from error
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
+    partial.replace(path)

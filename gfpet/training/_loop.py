@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gfpet.errors import GfpetError
 from gfpet.scoring import Batch, EncodedExample, collate
-from gfpet.training._checkpoint import Progress, load_checkpoint, save_checkpoint
+from gfpet.training._checkpoint import BestValues, Progress, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def train(
     log: Callable[[str, int, float], None] = lambda *_: None,
     step_context: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
     title: str = "train",
+    quiet: bool = False,
 ) -> Outcome:
     """Train with AdamW until the epochs are over or the held-out score stops rising; keeps the best epoch.
 
@@ -104,6 +105,7 @@ def train(
         checkpoint: file to resume from, written every `settings.checkpoint_every` steps and after each epoch.
         log: takes `(series, step, value)`.
         step_context: opened around each optimizer step with the largest padded size in it; a memory meter's `step`.
+        quiet: no progress bar.
 
     Raises:
         GfpetError: the loss is not a finite number.
@@ -118,16 +120,19 @@ def train(
     per_step = settings.batch_size * settings.accumulation
     steps_per_epoch = math.ceil(len(encoded) / per_step)
     steps = steps_per_epoch * settings.epochs
-    progress, best = Progress(), {name: tensor.detach().cpu().clone() for name, tensor in parameters.items()}
+    progress, best = Progress(), BestValues(parameters, checkpoint)
     if checkpoint is not None and checkpoint.exists():
-        progress, best = load_checkpoint(checkpoint, parameters, optimizer)
+        progress = load_checkpoint(checkpoint, parameters, optimizer)
+    else:
+        best.keep()
     resumed_at = progress.step
 
     def keep() -> None:
         if checkpoint is not None:
-            save_checkpoint(checkpoint, progress, parameters, best, optimizer)
+            save_checkpoint(checkpoint, progress, parameters, optimizer)
 
-    bar = tqdm(total=steps, initial=progress.step, desc=title, mininterval=2.0, file=sys.stderr, dynamic_ncols=True)
+    shown = {"mininterval": 2.0, "file": sys.stderr, "dynamic_ncols": True, "disable": quiet}
+    bar = tqdm(total=steps, initial=progress.step, desc=title, **shown)
     with bar:
         while not progress.finished:
             order = epoch_order(len(encoded), seed, progress.epoch)
@@ -136,6 +141,9 @@ def train(
                 for group, wanted in zip(optimizer.param_groups, groups, strict=True):
                     group["lr"] = wanted.learning_rate * factor
                 chosen = order[number * per_step : (number + 1) * per_step]
+                if settings.accumulation > 1:
+                    # Like lengths together: a batch is padded to its longest row, and the step's sum stays the same.
+                    chosen.sort(key=lambda index: -max(row.size for row in encoded[index].rows))
                 batches = [
                     collate([encoded[index] for index in chosen[start : start + settings.batch_size]], pad=pad)
                     for start in range(0, len(chosen), settings.batch_size)
@@ -153,13 +161,12 @@ def train(
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 if progress.step % settings.checkpoint_every == 0:
                     keep()
-            _end_epoch(progress, best, parameters, evaluate(), settings, log)
+            _end_epoch(progress, best, evaluate(), settings, log)
             keep()
-    with torch.no_grad():
-        for name, tensor in parameters.items():
-            tensor.copy_(best[name])
-            tensor.grad = None
-            tensor.requires_grad_(False)
+    best.put_back()
+    for tensor in parameters.values():
+        tensor.grad = None
+        tensor.requires_grad_(False)
     return Outcome(
         progress.step, progress.epoch, progress.best_epoch, progress.best_score, progress.best_loss, resumed_at
     )
@@ -185,8 +192,7 @@ def _optimizer_step(
 
 def _end_epoch(
     progress: Progress,
-    best: dict[str, Tensor],
-    parameters: Mapping[str, Tensor],
+    best: BestValues,
     held_out: tuple[float, float],
     settings: Settings,
     log: Callable[[str, int, float], None],
@@ -197,6 +203,6 @@ def _end_epoch(
     log("dev_loss", progress.step, loss)
     if (score, -loss) > (progress.best_score, -progress.best_loss):
         progress.best_score, progress.best_loss, progress.best_epoch = score, loss, progress.epoch
-        best.update({name: tensor.detach().cpu().clone() for name, tensor in parameters.items()})
+        best.keep()
     waited = progress.epoch - progress.best_epoch
     progress.finished = progress.epoch >= settings.epochs or 0 < settings.patience <= waited

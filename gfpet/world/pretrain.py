@@ -1,4 +1,4 @@
-"""Pretraining of the embedded GPT-2 checkpoints on the world's text, from scratch, in plain PyTorch."""
+"""Pretraining of the embedded checkpoints on the world's text, from scratch, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -7,41 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from gfpet.errors import ModelError, unknown
+from gfpet.world._shape import Recipe, Shape
+from gfpet.world.causal import build_gpt2, causal_batches
 from gfpet.world.facts import World
-from gfpet.world.prose import corpus
+from gfpet.world.spans import build_t5, span_batches
 from gfpet.world.tokenizer import build_tokenizer
 
-POSITIONS = 256
-DOCUMENTS_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Width, depth and number of heads of a GPT-2."""
-
-    width: int
-    layers: int
-    heads: int
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one checkpoint is trained: AdamW, linear warm-up, cosine down to a tenth of the rate."""
-
-    steps: int
-    batch: int
-    length: int = 128
-    rate: float = 2e-3
-    warmup: int = 100
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    seed: int = 0
+__all__ = ["PAIRS", "EmbeddedPair", "Point", "Recipe", "Shape", "pair_of", "pretrain", "rate_at", "train"]
 
 
 @dataclass(frozen=True)
@@ -53,45 +31,51 @@ class Point:
     tokens_per_second: float
 
 
-SHAPES: dict[str, Shape] = {"small": Shape(width=64, layers=3, heads=2), "large": Shape(width=128, layers=5, heads=4)}
-"""The two committed models. A head is 32 wide in both."""
+@dataclass(frozen=True)
+class EmbeddedPair:
+    """How the two committed models of a family are made; sizes are `small` and `large`."""
 
-RECIPES: dict[str, Recipe] = {"small": Recipe(4000, 8, rate=4e-3), "large": Recipe(6000, 8, rate=4e-3)}
-"""The recipes of the two committed models."""
-
-
-def packed(
-    tokenizer: PreTrainedTokenizerFast, batch: int, length: int, seed: int, facts: World | None = None
-) -> Iterator[Int[Tensor, "batch length"]]:
-    """Endless batches `[batch, length]` of token ids: documents one after the other, an end of text between them."""
-    documents = corpus(seed, facts)
-    buffer: list[int] = []
-    while True:
-        while len(buffer) < batch * length:
-            texts = [next(documents) for _ in range(DOCUMENTS_AT_ONCE)]
-            for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
-                buffer += [*ids, tokenizer.eos_token_id]
-        yield torch.tensor(buffer[: batch * length]).view(batch, length)
-        del buffer[: batch * length]
+    build: Callable[[Shape, Any, int], Any]
+    """From shape, tokenizer and seed."""
+    batches: Callable[[Any, Recipe, World | None], Iterator[dict[str, Tensor]]]
+    """What the model's forward pass takes, with labels."""
+    shapes: dict[str, Shape]
+    """A head is 32 wide in all of them."""
+    recipes: dict[str, Recipe]
 
 
-def build_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> GPT2LMHeadModel:
-    """A GPT-2 without dropout, its weights drawn from `seed`."""
-    torch.manual_seed(seed)
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=POSITIONS,
-        n_embd=shape.width,
-        n_layer=shape.layers,
-        n_head=shape.heads,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return GPT2LMHeadModel(config)
+PAIRS = {
+    "gpt2": EmbeddedPair(
+        build=build_gpt2,
+        batches=causal_batches,
+        shapes={"small": Shape(width=64, layers=3, heads=2), "large": Shape(width=128, layers=5, heads=4)},
+        recipes={"small": Recipe(4000, 8, rate=4e-3), "large": Recipe(6000, 8, rate=4e-3)},
+    ),
+    "t5": EmbeddedPair(
+        build=build_t5,
+        batches=span_batches,
+        shapes={
+            "small": Shape(width=64, layers=2, heads=2, ffn=128),
+            "large": Shape(width=128, layers=3, heads=4, ffn=192),
+        },
+        recipes={
+            "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0),
+            "large": Recipe(3000, 64, rate=1.5e-3, embedding_factor=8.0),
+        },
+    ),
+}
+"""By family."""
+
+
+def pair_of(family: str) -> EmbeddedPair:
+    """The embedded pair of a family.
+
+    Raises:
+        ModelError: there is none; names the nearest.
+    """
+    if family not in PAIRS:
+        raise ModelError(unknown("family with an embedded pair", family, PAIRS))
+    return PAIRS[family]
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
@@ -103,35 +87,41 @@ def rate_at(step: int, recipe: Recipe) -> float:
 
 
 def train(
-    model: GPT2LMHeadModel,
-    batches: Iterator[Int[Tensor, "batch length"]],
+    model: Any,
+    batches: Iterator[dict[str, Tensor]],
     recipe: Recipe,
     report: Callable[[Point], None] | None = None,
     every: int = 50,
 ) -> list[Point]:
     """Train `model` in place; the curve, one point every `every` steps, each also handed to `report` at once."""
-    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
+    embeddings = model.get_input_embeddings().weight
+    matrices = [weight for weight in model.parameters() if weight.dim() >= 2 and weight is not embeddings]
     vectors = [weight for weight in model.parameters() if weight.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay, "factor": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
+        {"params": [embeddings], "weight_decay": recipe.weight_decay, "factor": recipe.embedding_factor},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
     curve: list[Point] = []
-    total, since = 0.0, time.perf_counter()
+    total, tokens, since = 0.0, 0, time.perf_counter()
     model.train()
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, recipe)
-        ids = next(batches)
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+            group["lr"] = rate_at(step, recipe) * group["factor"]
+        batch = next(batches)
+        loss = model(**batch, use_cache=False).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
         total += loss.item()
+        tokens += batch["input_ids"].numel()
         if (step + 1) % every == 0 or step + 1 == recipe.steps:
             steps = (step % every) + 1
             now = time.perf_counter()
-            curve.append(Point(step + 1, total / steps, steps * ids.numel() / (now - since)))
-            total, since = 0.0, now
+            curve.append(Point(step + 1, total / steps, tokens / (now - since)))
+            total, tokens, since = 0.0, 0, now
             if report is not None:
                 report(curve[-1])
     model.train(False)
@@ -139,6 +129,7 @@ def train(
 
 
 def pretrain(
+    family: str,
     size: str,
     folder: Path,
     shape: Shape | None = None,
@@ -147,14 +138,18 @@ def pretrain(
     report: Callable[[Point], None] | None = None,
     every: int = 50,
 ) -> list[Point]:
-    """Train the model of a size (a key of `SHAPES`), write model and tokenizer into `folder`, and give the curve.
+    """Train a family's model of a size (`small` or `large`), write model and tokenizer, and give the curve.
 
     `shape` and `recipe` replace the committed ones. The weights depend on seeds, thread count and CPU only.
+
+    Raises:
+        ModelError: the family has no embedded pair.
     """
-    recipe = recipe or RECIPES[size]
+    pair = pair_of(family)
+    recipe = recipe or pair.recipes[size]
     tokenizer = build_tokenizer(facts)
-    model = build_model(shape or SHAPES[size], tokenizer, recipe.seed)
-    curve = train(model, packed(tokenizer, recipe.batch, recipe.length, recipe.seed, facts), recipe, report, every)
+    model = pair.build(shape or pair.shapes[size], tokenizer, recipe.seed)
+    curve = train(model, pair.batches(tokenizer, recipe, facts), recipe, report, every)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder), safe_serialization=True)
     tokenizer.save_pretrained(str(folder))

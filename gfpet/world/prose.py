@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, count
+from typing import Literal
 
 from gfpet.world.facts import WORLD_SEED, World, world
 from gfpet.world.lexicon import (
@@ -100,18 +101,31 @@ def chatter(rng: random.Random, first: Being, second: Being) -> str:
 
 
 def corpus(
-    seed: int = 0, facts: World | None = None, start: int = 24, hold: int = 8_000, ramp: int = 25_000
+    seed: int = 0,
+    facts: World | None = None,
+    start: int = 24,
+    hold: int = 8_000,
+    ramp: int = 25_000,
+    growth: Literal["linear", "geometric"] = "linear",
 ) -> Iterator[str]:
     """Endless documents of a few sentences each, the same for the same seed. No document starts with a name.
 
     The world grows: the first `hold` documents know `start` beings, and after `ramp` more all are there. Small models
     learn how facts are kept from few beings many times sooner than from all at once.
+
+    Args:
+        growth: as many new beings in every document, or in proportion to those that are there.
     """
     facts = facts or world(WORLD_SEED)
     rng = random.Random(f"corpus-{seed}")
     everyone = list(facts.beings.values())
     for number in count():
-        grown = everyone[: min(len(everyone), start + max(0, number - hold) * (len(everyone) - start) // ramp)]
+        done = max(0, number - hold)
+        if growth == "linear":
+            count_now = start + done * (len(everyone) - start) // ramp
+        else:
+            count_now = int(start * (len(everyone) / start) ** (done / ramp)) if done < ramp else len(everyone)
+        grown = everyone[: min(len(everyone), count_now)]
         yield document(rng, grown, [being for being in grown if not being.evaluation])
 
 

@@ -72,7 +72,7 @@ def test_a_side_that_never_varies_has_no_value() -> None:
 def test_layers_are_most_like_themselves() -> None:
     loaded = tiny_loaded(16, 3)
     batches = [collate(encoded(learnable(4, seed)), pad=END) for seed in range(8)]
-    found = layer_likeness(loaded, FrozenModel(loaded.model), batches, tokens=100)
+    found = layer_likeness(loaded, FrozenModel(loaded.model), batches, tokens=100)["decoder"]
     assert found.shape == (3, 3)
     assert torch.allclose(found.diagonal(), torch.ones(3), atol=1e-5)
     assert found.argmax(0).tolist() == [0, 1, 2]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gfpet.activations import captured
-from gfpet.align import Method, explained, fit_maps, load_pairs, read_through, save_pairs, spaces_for
+from gfpet.align import Method, explained, fit_maps, layer_groups, load_pairs, read_through, save_pairs, spaces_for
 from gfpet.errors import DataError
 from gfpet.families.gpt2 import GPT2
 from gfpet.frozen import FrozenModel
@@ -22,7 +22,7 @@ from tests.tiny import END, KIND_NAMES, RANKING, VERBALIZER, ByteTokenizer, lear
 
 SITES = {"lora": ("attn.q", "attn.v"), "adapter": ("attn.o", "mlp.down"), "prefix": ("attn.k", "attn.v")}
 READS, WRITES = spaces_for(SITES)
-PAIRS = layer_map("interpolate", 2, 4)
+PAIRS = layer_map("interpolate", {"decoder": 2}, {"decoder": 4})
 SMALL, LARGE = tiny_loaded(16, 2, seed=0), tiny_loaded(24, 4, seed=1)
 FROZEN = FrozenModel(LARGE.model)
 
@@ -66,7 +66,7 @@ def test_the_stream_equals_one_dense_regression_without_padding(centre: bool) ->
     )
     for space, direction in (("attn.q.in", "read"), ("attn.k.out", "write"), ("mlp.down.out", "read")):
         small, large = tokens_at(SMALL, space, text()), tokens_at(LARGE, space, text())
-        for index, (l, m) in enumerate(PAIRS):  # noqa: E741
+        for index, (l, m) in enumerate(PAIRS["decoder"]):  # noqa: E741
             x, y = (large[l], small[m]) if direction == "read" else (small[m], large[l])
             mean_x, mean_y = (side.mean(0) if centre else torch.zeros(side.shape[1]).double() for side in (x, y))
             x, y = x - mean_x, y - mean_y
@@ -107,7 +107,7 @@ def test_maps_have_the_shapes_that_a_module_goes_through(kind: str) -> None:
 
 
 def test_a_model_is_mapped_to_itself_by_the_identity() -> None:
-    pairs = layer_map("stack", 4, 4)
+    pairs = layer_map("stack", {"decoder": 4}, {"decoder": 4})
     other = tiny_loaded(24, 4, seed=1)
     maps = fit_maps(other, FROZEN, batched(text(60), 8), pairs, reads=READS, writes=WRITES, ridge=1e-9)
     # What is behind a layer norm lies in a plane, where only the map's effect is defined: in the plane, the identity.
@@ -126,7 +126,7 @@ def test_explained_is_r2() -> None:
     for direction, space in (("read", "attn.q.in"), ("write", "attn.k.out")):
         small, large = tokens_at(SMALL, space, held_out), tokens_at(LARGE, space, held_out)
         scores = []
-        for index, (l, m) in enumerate(PAIRS):  # noqa: E741
+        for index, (l, m) in enumerate(PAIRS["decoder"]):  # noqa: E741
             x, y = (large[l], small[m]) if direction == "read" else (small[m], large[l])
             matrix, offset = (getattr(maps, f"{direction}{end}")[space][index].double() for end in ("s", "_offsets"))
             weights = y.var(0, correction=0).numpy()
@@ -151,10 +151,11 @@ def test_text_is_the_context_with_its_right_answer() -> None:
 
 def test_a_layer_map_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "align" / "layers.json"
-    save_pairs(path, PAIRS, name="interpolate", small_layers=2, large_layers=4)
+    save_pairs(path, PAIRS, name="interpolate", small={"decoder": 2}, large={"decoder": 4})
     assert load_pairs(path) == PAIRS
     assert path.read_text() == (
-        '{"name": "interpolate", "pairs": [[0, 0], [1, 0], [2, 1], [3, 1]], "small_layers": 2, "large_layers": 4}\n'
+        '{"name": "interpolate", "stacks": {"decoder": {"pairs": [[0, 0], [1, 0], [2, 1], [3, 1]], '
+        '"small_layers": 2, "large_layers": 4}}}\n'
     )
 
 
@@ -163,8 +164,12 @@ def test_a_layer_map_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         (None, "run the stage 'align' first"),
         ("{}", "no layer map"),
-        ('{"pairs": [], "small_layers": 2, "large_layers": 4}', "has no pair"),
-        ('{"pairs": [[1, 2]], "small_layers": 2, "large_layers": 4}', r"the pair \[1, 2\]"),
+        ('{"stacks": {}}', "has no stack of blocks"),
+        ('{"stacks": {"decoder": {"pairs": [], "small_layers": 2, "large_layers": 4}}}', "has no pair for the decoder"),
+        (
+            '{"stacks": {"decoder": {"pairs": [[1, 2]], "small_layers": 2, "large_layers": 4}}}',
+            r"the pair \[1, 2\] for the decoder",
+        ),
     ],
 )
 def test_a_broken_layer_map_is_told(tmp_path: Path, content: str | None, said: str) -> None:
@@ -172,3 +177,14 @@ def test_a_broken_layer_map_is_told(tmp_path: Path, content: str | None, said: s
         (tmp_path / "layers.json").write_text(content)
     with pytest.raises(DataError, match=said):
         load_pairs(tmp_path / "layers.json")
+
+
+@pytest.mark.parametrize("method", ["ridge", "procrustes"])
+def test_maps_in_groups_of_layers_are_the_maps_of_all_layers(method: str) -> None:
+    whole = fit_maps(SMALL, FROZEN, batched(text(), 7), PAIRS, reads=READS, writes=WRITES, method=method).named()
+    groups = list(layer_groups(PAIRS, SMALL.family, SMALL.model, FROZEN._model, reads=READS, writes=WRITES, budget=1))
+    assert len(groups) == len(PAIRS["decoder"])
+    for group, start in groups:
+        part = fit_maps(SMALL, FROZEN, batched(text(), 7), group, reads=READS, writes=WRITES, method=method)
+        for name, tensor in part.named().items():
+            torch.testing.assert_close(tensor, whole[name][start["decoder"] : start["decoder"] + 1])

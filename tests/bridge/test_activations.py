@@ -18,12 +18,18 @@ from tests.tiny import END, RANKING, VERBALIZER, encoded, tiny_gpt2
 
 FAMILY = find_family("gpt2")
 KEPT = torch.tensor([1, 4, 5, 11])
-SIZES = {"tokens": 1000, "layers": 8, "large_width": 64, "bridge_width": 16, "dtype": torch.float32}
+SIZES = {
+    "tokens": {"decoder": 1000},
+    "layers": {"decoder": 8},
+    "large_width": 64,
+    "bridge_width": 16,
+    "dtype": torch.float32,
+}
 FULL = 1000 * 8 * 64 * 4
 
 
 def plan(store: str, layers: tuple[int, ...], dtype: torch.dtype, tokens: int) -> Plan:
-    return Plan(store, dtype, layers, len(KEPT) if store == "projected" else 16, tokens)
+    return Plan(store, dtype, {"decoder": layers}, len(KEPT) if store == "projected" else 16, {"decoder": tokens})
 
 
 @pytest.mark.parametrize("store", ["full", "projected"])
@@ -35,18 +41,19 @@ def test_a_cache_gives_what_a_forward_pass_gives(
     large = FrozenModel(tiny_gpt2(width=16, layers=4))
     rows = encoded(RANKING + VERBALIZER)
     lengths = row_lengths(rows)
-    wanted = plan(store, layers, dtype, sum(lengths))
-    cache = ActivationCache(tmp_path / "a.bin", wanted, lengths)
+    wanted = plan(store, layers, dtype, sum(lengths["decoder"]))
+    cache = ActivationCache(tmp_path / "a", wanted, lengths)
     cache.fill(rows, large, FAMILY, KEPT, batch_size=3, pad=END, device=torch.device("cpu"))
-    assert (tmp_path / "a.bin").stat().st_size == wanted.bytes
+    assert (tmp_path / "a" / "decoder.bin").stat().st_size == wanted.bytes
     compared = 0
     for _, batch in batches(rows, size=2, pad=END, order=[4, 0, 7, 2]):
-        exact = recomputed(large, FAMILY, wanted, KEPT)(batch)
-        found = cache(batch)
-        assert found.shape == (len(layers), *batch.input_ids.shape, wanted.width)
-        real = batch.is_real
+        exact = recomputed(large, FAMILY, wanted, KEPT)(batch)["decoder"]
+        found = cache(batch)["decoder"]
+        assert found.shape == (len(layers), *batch.texts["decoder"].ids.shape, wanted.width)
+        real = batch.is_real["decoder"]
         # Other batches are padded to other lengths, which leaves float noise even in float32.
-        torch.testing.assert_close(found[:, real], exact[:, real], rtol=max(tolerance, 1e-5), atol=max(tolerance, 1e-5))
+        near = max(tolerance, 1e-5)
+        torch.testing.assert_close(found[:, real].float(), exact[:, real], rtol=near, atol=near)
         assert not found[:, ~real].any()
         compared += int(real.sum())
     assert compared > 0
@@ -66,14 +73,14 @@ def test_a_cache_gives_what_a_forward_pass_gives(
 )
 def test_auto_takes_the_first_plan_within_the_budget(budget: int, store: str, dtype: torch.dtype, layers: int) -> None:
     chosen = plan_activations("auto", budget=budget, **SIZES)
-    assert (chosen.store, chosen.dtype, len(chosen.layers)) == (store, dtype, layers)
+    assert (chosen.store, chosen.dtype, len(chosen.layers["decoder"])) == (store, dtype, layers)
 
 
 @given(budget=st.integers(0, 2 * FULL))
 def test_auto_never_passes_the_budget(budget: int) -> None:
     chosen = plan_activations("auto", budget=budget, **SIZES)
     assert chosen.bytes <= budget
-    assert chosen.layers[0] == 0
+    assert chosen.layers["decoder"][0] == 0
 
 
 def test_a_plan_over_the_budget_is_refused_with_what_to_do() -> None:

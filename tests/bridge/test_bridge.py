@@ -12,7 +12,7 @@ from gfpet.bridge import (
     Plan,
     Transfer,
     fit_bridge,
-    ladder_trunk,
+    laddered,
     predict_with_bridge,
     recomputed,
     selection,
@@ -26,7 +26,7 @@ from gfpet.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import collate, trunk_of
 from gfpet.training import Settings
 from gfpet.tuning import Hooks
-from tests.tiny import END, KIND_NAMES, encoded, learnable, tiny_gpt2, tiny_module, tiny_task
+from tests.tiny import END, KIND_NAMES, decoder_dims, encoded, learnable, tiny_gpt2, tiny_module, tiny_task
 
 FAMILY = find_family("gpt2")
 CPU = torch.device("cpu")
@@ -36,9 +36,10 @@ def parts(factor: float, store: str = "full") -> tuple[FrozenModel, Bridge, Ladd
     model = tiny_gpt2(width=16, layers=4)
     dims = FAMILY.dims(model.config)
     less = reduced_dims(dims, factor, "parameters")
-    kept = choose(magnitude_importance(model, FAMILY), less, dims.head_width)
+    kept = choose(magnitude_importance(model, FAMILY), less, FAMILY)
     bridge = Bridge(cut(model, FAMILY, less, kept), less, kept)
-    plan = Plan(store, torch.float32, tuple(range(4)), less.width if store == "projected" else 16, tokens=0)
+    width = less.width if store == "projected" else 16
+    plan = Plan(store, torch.float32, {"decoder": tuple(range(4))}, width, tokens={"decoder": 0})
     return FrozenModel(model), bridge, start_ladder(plan, kept.residual, 0.1, CPU), plan
 
 
@@ -56,10 +57,10 @@ def transfer_of(kind: str, bridge: Bridge) -> Transfer:
         reads={s: torch.randn(4, width(s, 8), width(s, 16), generator=generator) * 0.2 for s in sorted(reads)},
         writes={s: torch.randn(4, width(s, 16), width(s, 8), generator=generator) * 0.2 for s in sorted(writes)},
     )
-    pairs = layer_map("interpolate", 2, 4)
-    sizes = {"residual": 16, "inner": 16, "ffn": 64}
+    pairs = layer_map("interpolate", {"decoder": 2}, {"decoder": 4})
+    dims = decoder_dims(layers=4, width=16, heads=2, head_width=8, ffn=64)
     plugged = Transfer(module, maps, Projection(), pairs, True).in_large()
-    return Transfer(module, maps, selection(plugged, FAMILY, bridge.kept, sizes), pairs, True)
+    return Transfer(module, maps, selection(plugged, FAMILY, bridge.kept, dims), pairs, True)
 
 
 @pytest.mark.parametrize("store", ["full", "projected"])
@@ -69,22 +70,22 @@ def test_an_unpruned_bridge_with_its_ladder_reproduces_the_large_model(store: st
     batch = collate(encoded(learnable(4)), pad=END)
     with large.forward_only() as model:
         plain = trunk_of(model, FAMILY)(batch)
-    with torch.no_grad():
-        laddered = ladder_trunk(bridge.model, FAMILY, ladder, recomputed(large, FAMILY, plan, bridge.kept.residual))(
-            batch
-        )
-    torch.testing.assert_close(laddered, plain, rtol=1e-5, atol=1e-5)
+    with torch.no_grad(), laddered(bridge.model, FAMILY, ladder) as trunk:
+        mixed = trunk(recomputed(large, FAMILY, plan, bridge.kept.residual))(batch)
+    torch.testing.assert_close(mixed, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_the_gate_weighs_bridge_against_large_model() -> None:
     large, bridge, ladder, plan = parts(4.0)
     batch = collate(encoded(learnable(4)), pad=END)
     read = recomputed(large, FAMILY, plan, bridge.kept.residual)
-    noise = [torch.zeros_like(read(batch)), read(batch)]
+    noise = [torch.zeros_like(read(batch)["decoder"]), read(batch)["decoder"]]
 
     def states(gate: float, activations: torch.Tensor) -> torch.Tensor:
-        set_gate = replace(ladder, gate=torch.full_like(ladder.gate, gate))
-        return ladder_trunk(bridge.model, FAMILY, set_gate, lambda _: activations)(batch)
+        rungs = ladder.rungs["decoder"]
+        set_gate = replace(ladder, rungs={"decoder": replace(rungs, gate=torch.full_like(rungs.gate, gate))})
+        with laddered(bridge.model, FAMILY, set_gate) as trunk:
+            return trunk(lambda _: {"decoder": activations})(batch)
 
     with torch.no_grad():
         # The first block takes the large model's embeddings whatever the gate is: give both the same.
@@ -111,11 +112,11 @@ def test_selection_is_the_submodule_of_the_plugged_one(kind: str) -> None:
 @pytest.mark.parametrize(("train_bridge", "w_down"), [(True, "learned"), (False, "selection")])
 def test_training_changes_what_it_should_and_nothing_else(kind: str, train_bridge: bool, w_down: str) -> None:
     large, bridge, ladder, plan = parts(4.0)
-    transfer = transfer_of(kind, bridge)
+    transfer = replace(transfer_of(kind, bridge), down=w_down)
     data = tiny_task()
     before_large = {name: weight.clone() for name, weight in large._model.named_parameters()}
     before_bridge = {name: weight.clone() for name, weight in bridge.model.named_parameters()}
-    before = {name: tensor.clone() for name, tensor in transfer.trained("learned").items()}
+    before = {name: tensor.clone() for name, tensor in replace(transfer, down="learned").trained.items()}
     read = recomputed(large, FAMILY, plan, bridge.kept.residual)
     losses: list[float] = []
 
@@ -125,7 +126,7 @@ def test_training_changes_what_it_should_and_nothing_else(kind: str, train_bridg
 
     outcome = fit_bridge(
         bridge, FAMILY, ladder, transfer, data, read, read, Settings(epochs=4, batch_size=6, patience=0, warmup=0.0),
-        learning_rate=1e-2, bridge_learning_rate=1e-2, train_bridge=train_bridge, w_down=w_down, seed=0,
+        learning_rate=1e-2, bridge_learning_rate=1e-2, train_bridge=train_bridge, seed=0,
         gradient_checkpointing=False, hooks=Hooks(log=log),
     )  # fmt: skip
     assert outcome.steps == len(losses) == 8
@@ -135,7 +136,11 @@ def test_training_changes_what_it_should_and_nothing_else(kind: str, train_bridg
         assert torch.equal(weight, before_large[name])
     changed = {name for name, weight in bridge.model.named_parameters() if not torch.equal(weight, before_bridge[name])}
     assert bool(changed) == train_bridge
-    moved = {name for name, tensor in transfer.trained("learned").items() if not torch.equal(tensor, before[name])}
+    moved = {
+        name
+        for name, tensor in replace(transfer, down="learned").trained.items()
+        if not torch.equal(tensor, before[name])
+    }
     assert any(name.startswith("module/") for name in moved)
     assert any(name.startswith("w_plug/") for name in moved)
     assert any(name.startswith("w_down/") for name in moved) == (w_down == "learned")
@@ -153,7 +158,13 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
         wide = ("mlp.up.out", "mlp.down.in")
         return {space: torch.eye(64 if space in wide else 16).repeat(4, 1, 1) for space in spaces}
 
-    transfer = Transfer(module, Projection(eyes(reads), eyes(writes)), Projection(), layer_map("stack", 4, 4), True)
+    transfer = Transfer(
+        module,
+        Projection(eyes(reads), eyes(writes)),
+        Projection(),
+        layer_map("stack", {"decoder": 4}, {"decoder": 4}),
+        True,
+    )
     batch = collate(encoded(learnable(3)), pad=END)
     with torch.no_grad(), inserted(model, FAMILY, module):
         tuned = trunk_of(model, FAMILY)(batch)
@@ -162,3 +173,20 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
         plugged = trunk_of(frozen, FAMILY)(batch)
     assert torch.equal(plugged, tuned)
     assert projected(module, transfer.w_plug).parameters == module.parameters
+
+
+def test_checkpointing_trains_the_same_bridge() -> None:
+    """The ladder mixes in hooks, which the model's own checkpointing does not cover: they must run again, too."""
+    found = []
+    for again in (False, True):
+        large, bridge, ladder, plan = parts(4.0)
+        transfer = transfer_of("lora", bridge)
+        read = recomputed(large, FAMILY, plan, bridge.kept.residual)
+        fit_bridge(
+            bridge, FAMILY, ladder, transfer, tiny_task(), read, read, Settings(epochs=1, batch_size=6),
+            learning_rate=1e-2, bridge_learning_rate=1e-2, train_bridge=True, seed=0, gradient_checkpointing=again,
+            hooks=Hooks(),
+        )  # fmt: skip
+        found.append([*transfer.trained.values(), *ladder.tensors.values(), *bridge.model.parameters()])
+    for plain, other in zip(*found, strict=True):
+        torch.testing.assert_close(plain, other)

@@ -50,7 +50,7 @@ def test_shipped_file_comments_every_section() -> None:
 
 @pytest.mark.parametrize("name", preset_names(ROOT / "params.yaml"))
 def test_every_preset_is_valid(project: Path, name: str) -> None:
-    overrides = ["prepare.directory=data"] if name == "directory" else []
+    overrides = ["prepare.directory=data"] if name in ("directory", "smollm2") else []
     apply_preset(name, overrides, project)
     params = load_params(project)
     assert params.preset == name
@@ -79,7 +79,7 @@ def test_every_problem_is_told_at_once(project: Path) -> None:
     edit(project, "tasks: [boolq, cb, copa]", "tasks: [bolq, copa, 3]")
     edit(project, "  factor: 4.0", "  factr: 4.0")
     edit(project, "  sites: [attn.o, mlp.down]", "  sites: [attn.o, attn.out]")
-    edit(project, "  patience: 3", "  patience: '3'")
+    edit(project, "\n  patience: 3", "\n  patience: '3'")
     edit(project, "seeds: [0]", "seeds: [0, 0]\nkinds: [lora]")
     lines = problems(project)
     assert lines == [
@@ -90,7 +90,10 @@ def test_every_problem_is_told_at_once(project: Path) -> None:
         "seeds: names something twice: [0, 0]",
         f"modules.adapter.sites[1]: got 'attn.out'; allowed: {', '.join(get_args(Site))}; did you mean 'attn.o'?",
         "tune.patience: got '3'; it must be a valid integer",
-        "prune.factr: unknown key; did you mean 'factor'?; allowed here: importance, reduction, factor, examples",
+        (
+            "prune.factr: unknown key; did you mean 'factor'?; allowed here: "
+            "importance, reduction, factor, examples, batch_size"
+        ),
     ]
 
 
@@ -197,6 +200,34 @@ def test_missing_and_unreadable_files_say_so(tmp_path: Path) -> None:
 def test_unknown_family_is_named() -> None:
     with pytest.raises(ConfigError, match="unknown family 'gpt3'; did you mean 'gpt2'"):
         checkpoints(Params(), "gpt3")
+
+
+def test_the_small_model_alone_may_be_derived(project: Path) -> None:
+    apply_preset(None, ["models.llama.small.path=derive", "derive.layers=12"], project)
+    assert load_params(project).models.llama.small.path == "derive"
+    with pytest.raises(ConfigError, match=r"models\.llama: large\.path is 'derive', but only the small model can"):
+        apply_preset(None, ["models.llama.large.path=derive"], project)
+    with pytest.raises(ConfigError, match=r"derive: layers is 2\.5: a part of the layers is below 1"):
+        apply_preset(None, ["derive.layers=2.5"], project)
+
+
+def test_a_gguf_file_is_no_hub_id(project: Path) -> None:
+    apply_preset(None, ["models.llama.large.path=models/x.gguf"], project)
+    assert not is_hub_id("x.gguf")
+    assert not is_hub_id("derive")
+
+
+def test_gradients_need_the_large_model_in_one_place(project: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        apply_preset(None, ["models.gpt2.large.device_map=auto", "prune.importance=fisher"], project)
+    assert "reference.methods: full, lora, adapter, prefix would take gradients of the large model" in str(caught.value)
+    assert "prune.importance: fisher takes gradients of the large model, which models.gpt2.large" in str(caught.value)
+    apply_preset(None, ["models.gpt2.large.device_map=auto", "reference.methods=[]"], project)
+    with pytest.raises(ConfigError, match=r"models\.gpt2\.large: quantisation is 'int8' and device_map 'auto'"):
+        apply_preset(None, ["models.gpt2.large.quantisation=int8"], project)
+    apply_preset("quick", ["models.gpt2.large.quantisation=int8", "reference.methods=[lora]"], project)
+    with pytest.raises(ConfigError, match=r"reference\.methods: full would take .*quantisation=int8 does not allow"):
+        apply_preset(None, ["reference.methods=[lora, full]"], project)
 
 
 VALUES = st.recursive(

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gfpet.errors import ModelError, ModuleError
-from gfpet.families import Dims
 from gfpet.families.gpt2 import GPT2
 from gfpet.modules import PetModule, inserted, start_adapter, start_lora, start_prefix
 from gfpet.tuning import checkpointing
-from tests.tiny import KIND_NAMES, logits_of, shaken, some_ids, tiny_gpt2, tiny_module
+from tests.tiny import KIND_NAMES, decoder_dims, logits_of, shaken, some_ids, tiny_gpt2, tiny_module
 
 
 def attributes_of(model: nn.Module) -> list[set[str]]:
@@ -66,7 +65,7 @@ def test_lora_equals_the_merged_weights() -> None:
         if part == "B":
             continue
         site = GPT2.site(site_name)
-        for layer, block in enumerate(GPT2.blocks_of(model)):
+        for layer, block in enumerate(GPT2.blocks_of(model, "decoder")):
             a, b = module.tensors[f"{site_name}.A"][layer], module.tensors[f"{site_name}.B"][layer]
             weight = GPT2.map_at(block, site_name).weight
             weight.chunk(site.parts, dim=1)[site.part].add_((b @ a).T * module.scale)
@@ -80,7 +79,7 @@ def test_a_prefix_is_what_a_cache_of_the_same_keys_and_values_is() -> None:
     model, ids = tiny_gpt2(24, 3), some_ids(rows=1, length=9)
     with captured(model, GPT2, ["attn.k.out", "attn.v.out"]) as found:
         whole = logits_of(model, ids)
-    keys, values = (torch.stack([layer[0] for layer in found[name]]) for name in ("attn.k.out", "attn.v.out"))
+    keys, values = ({"attn": torch.stack([layer[0] for layer in found[f"attn.{part}.out"]])} for part in "kv")
     module = start_prefix(GPT2, length=4, keys=keys, values=values)
     with inserted(model, GPT2, module):
         end = logits_of(model, ids[:, 4:])
@@ -144,7 +143,7 @@ def test_a_module_in_some_layers_only(kind: str) -> None:
         name: torch.cat([torch.zeros_like(tensor[:1]), tensor[1:2], torch.zeros_like(tensor[:1])])
         for name, tensor in whole.tensors.items()
     }
-    some = PetModule(whole.kind, "gpt2", (1,), {n: t[1:2] for n, t in whole.tensors.items()}, whole.scale)
+    some = PetModule(whole.kind, "gpt2", {"decoder": (1,)}, {n: t[1:2] for n, t in whole.tensors.items()}, whole.scale)
     with inserted(model, GPT2, some):
         ours = logits_of(model, ids)
     if kind == "prefix":  # a prefix of zeros is not silent: it takes a share of the attention
@@ -204,7 +203,7 @@ def test_a_float32_module_trains_in_a_half_precision_model(kind: str, dtype: tor
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_a_module_sits_in_a_model_whose_heads_do_not_fill_its_width(kind: str) -> None:
     """A Bridge is one."""
-    model = GPT2.resized(tiny_gpt2().config, Dims(layers=2, width=20, heads=3, head_width=8, ffn=40))
+    model = GPT2.resized(tiny_gpt2().config, decoder_dims(layers=2, width=20, heads=3, head_width=8, ffn=40))
     model.eval().requires_grad_(False)
     ids, before = some_ids(), logits_of(model, some_ids())
     module = tiny_module(kind, model)
@@ -234,7 +233,8 @@ def test_starts_change_nothing_or_little() -> None:
 
 
 def start_of_short_text() -> None:
-    start_prefix(GPT2, length=4, keys=torch.zeros(2, 3, 16), values=torch.zeros(2, 3, 16))
+    short = {"attn": torch.zeros(2, 3, 16)}
+    start_prefix(GPT2, length=4, keys=short, values=short)
 
 
 def adapter_in_a_fused_map() -> None:
@@ -256,11 +256,15 @@ def module_of_a_deeper_model() -> None:
 
 
 def module_of_another_family() -> None:
-    inserted(tiny_gpt2(), GPT2, PetModule("lora", "t5", (), {}))
+    inserted(tiny_gpt2(), GPT2, PetModule("lora", "t5", {}, {}))
 
 
 def layers_that_do_not_fit() -> None:
-    PetModule("lora", "gpt2", (0, 1), {"attn.q.A": torch.zeros(3, 2, 16)})
+    PetModule("lora", "gpt2", {"decoder": (0, 1)}, {"attn.q.A": torch.zeros(3, 2, 16)})
+
+
+def a_stack_that_is_not_there() -> None:
+    PetModule("lora", "gpt2", {"decoder": (0, 1)}, {"encoder.attn.q.A": torch.zeros(2, 2, 16)})
 
 
 @pytest.mark.parametrize(
@@ -270,9 +274,10 @@ def layers_that_do_not_fit() -> None:
         (adapter_in_a_fused_map, r"cannot sit at 'attn\.q'.*Allowed sites: attn\.o, mlp\.down, mlp\.up"),
         (no_positions, "needs explicit position_ids"),
         (module_of_a_wider_model, r"'attn\.o\.A' has width 24, but the model's is 16"),
-        (module_of_a_deeper_model, r"sits in block 2, but the model has blocks 0 to 1"),
+        (module_of_a_deeper_model, r"sits in decoder block 2, but the model has decoder blocks 0 to 1"),
         (module_of_another_family, "of family 't5', the model of 'gpt2'"),
         (layers_that_do_not_fit, r"'attn\.q\.A' has 3 layers, but the module sits in 2"),
+        (a_stack_that_is_not_there, r"'encoder\.attn\.q\.A' is of stack 'encoder', but the module sits in: decoder"),
     ],
 )
 def test_what_does_not_fit_is_said(broken: Callable[[], None], text: str) -> None:
@@ -282,4 +287,4 @@ def test_what_does_not_fit_is_said(broken: Callable[[], None], text: str) -> Non
 
 def test_a_site_that_the_family_lacks_is_said() -> None:
     with pytest.raises(ModelError, match=r"unknown site of family gpt2 'mlp\.gate'"):
-        inserted(tiny_gpt2(), GPT2, PetModule("lora", "gpt2", (0,), {"mlp.gate.A": torch.zeros(1, 2, 16)}))
+        inserted(tiny_gpt2(), GPT2, PetModule("lora", "gpt2", {"decoder": (0,)}, {"mlp.gate.A": torch.zeros(1, 2, 16)}))

@@ -18,7 +18,7 @@ def test_a_saved_module_comes_back_whole(kind: str, tmp_path: Path) -> None:
     module.save(tmp_path / "a" / "one.safetensors")
     module.save(tmp_path / "two.safetensors")
     back = PetModule.load(tmp_path / "a" / "one.safetensors")
-    assert (back.kind, back.family, back.layers, back.scale) == (kind, "gpt2", (0, 1), module.scale)
+    assert (back.kind, back.family, back.layers, back.scale) == (kind, "gpt2", {"decoder": (0, 1)}, module.scale)
     assert set(back.tensors) == set(module.tensors)
     assert all(torch.equal(back.tensors[name], module.tensors[name]) for name in module.tensors)
     assert (tmp_path / "a" / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
@@ -33,7 +33,7 @@ def test_files_that_are_no_module_are_said(tmp_path: Path) -> None:
     with pytest.raises(ModuleError, match=r"cannot read the module .*broken\.safetensors"):
         PetModule.load(tmp_path / "broken.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModuleError, match="is not a module of gfpet: format 'none', expected 'gfpet-module-1'"):
+    with pytest.raises(ModuleError, match="is not a module of gfpet: format 'none', expected 'gfpet-module-2'"):
         PetModule.load(tmp_path / "other.safetensors")
 
 

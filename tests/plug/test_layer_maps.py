@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gfpet.errors import ConfigError
-from gfpet.plug import layer_map
+from gfpet.plug import layer_pairs
 
 DEPTHS = st.tuples(st.integers(1, 12), st.integers(0, 40)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
@@ -17,7 +17,7 @@ DEPTHS = st.tuples(st.integers(1, 12), st.integers(0, 40)).map(lambda pair: (pai
 def test_stack_and_interpolate_cover_both_models(depths: tuple[int, int]) -> None:
     small, large = depths
     for name in ("stack", "interpolate"):
-        pairs = layer_map(name, small, large)
+        pairs = layer_pairs(name, small, large)
         assert [target for target, _ in pairs] == list(range(large))
         assert {s for _, s in pairs} == set(range(small))
         copies = [sum(s == layer for _, s in pairs) for layer in range(small)]
@@ -26,14 +26,14 @@ def test_stack_and_interpolate_cover_both_models(depths: tuple[int, int]) -> Non
 
 @given(DEPTHS)
 def test_interpolate_never_goes_back(depths: tuple[int, int]) -> None:
-    sources = [s for _, s in layer_map("interpolate", *depths)]
+    sources = [s for _, s in layer_pairs("interpolate", *depths)]
     assert sources == sorted(sources)
 
 
 @given(DEPTHS)
 def test_depth_takes_each_small_layer_once_at_its_relative_depth(depths: tuple[int, int]) -> None:
     small, large = depths
-    pairs = layer_map("depth", small, large)
+    pairs = layer_pairs("depth", small, large)
     assert [s for _, s in pairs] == list(range(small))
     targets = [target for target, _ in pairs]
     assert sorted(set(targets)) == targets
@@ -45,24 +45,24 @@ def test_depth_takes_each_small_layer_once_at_its_relative_depth(depths: tuple[i
 @given(DEPTHS.filter(lambda depths: depths[0] == depths[1]))
 def test_equal_depths_are_mapped_one_to_one(depths: tuple[int, int]) -> None:
     one_to_one = tuple((layer, layer) for layer in range(depths[0]))
-    assert layer_map("stack", *depths) == one_to_one
-    assert layer_map("interpolate", *depths) == one_to_one
-    assert layer_map("depth", *depths) == one_to_one
+    assert layer_pairs("stack", *depths) == one_to_one
+    assert layer_pairs("interpolate", *depths) == one_to_one
+    assert layer_pairs("depth", *depths) == one_to_one
 
 
 def test_the_values_of_an_example() -> None:
-    assert layer_map("stack", 2, 5) == ((0, 0), (1, 1), (2, 0), (3, 1), (4, 0))
-    assert layer_map("interpolate", 2, 5) == ((0, 0), (1, 0), (2, 0), (3, 1), (4, 1))
-    assert layer_map("depth", 2, 6) == ((1, 0), (4, 1))
+    assert layer_pairs("stack", 2, 5) == ((0, 0), (1, 1), (2, 0), (3, 1), (4, 0))
+    assert layer_pairs("interpolate", 2, 5) == ((0, 0), (1, 0), (2, 0), (3, 1), (4, 1))
+    assert layer_pairs("depth", 2, 6) == ((1, 0), (4, 1))
 
 
 def test_cka_takes_the_most_similar_layer() -> None:
     likeness = torch.tensor([[0.9, 0.1, 0.8], [0.2, 0.7, 0.3]])
-    assert layer_map("cka", 2, 3, likeness) == ((0, 0), (1, 1), (2, 0))
+    assert layer_pairs("cka", 2, 3, likeness) == ((0, 0), (1, 1), (2, 0))
 
 
 def test_errors_say_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"small model has 4 blocks and the large one 2.*Swap models"):
-        layer_map("stack", 4, 2)
+        layer_pairs("stack", 4, 2)
     with pytest.raises(ConfigError, match="'cka' needs the similarity"):
-        layer_map("cka", 2, 4)
+        layer_pairs("cka", 2, 4)

@@ -57,7 +57,12 @@ def identity(module: PetModule, model: nn.Module, *, layers: int) -> Projection:
 def test_identity_maps_into_the_same_model_change_nothing(kind: str, layers: int) -> None:
     model, ids = tiny_gpt2(layers=3), some_ids()
     module = tiny_module(kind, model)
-    same = plugged(module, identity(module, model, layers=layers), layer_map("stack", 3, 3), divide_by_copies=True)
+    same = plugged(
+        module,
+        identity(module, model, layers=layers),
+        layer_map("stack", {"decoder": 3}, {"decoder": 3}),
+        divide_by_copies=True,
+    )
     assert same.layers == module.layers
     with inserted(model, GPT2, module):
         expected = logits_of(model, ids)
@@ -71,10 +76,10 @@ def test_identity_maps_into_the_same_model_change_nothing(kind: str, layers: int
 def test_a_plugged_module_fits_the_large_model(kind: str, name: str, shared: bool) -> None:
     small, large = tiny_gpt2(16, 2), tiny_gpt2(24, 4)
     module, ids = tiny_module(kind, small), some_ids()
-    pairs = layer_map(name, 2, 4)  # type: ignore[arg-type]
-    maps = maps_between(module, small, large, layers=len(pairs), offsets=True)
+    pairs = layer_map(name, {"decoder": 2}, {"decoder": 4})  # type: ignore[arg-type]
+    maps = maps_between(module, small, large, layers=len(pairs["decoder"]), offsets=True)
     moved = plugged(module, maps.shared() if shared else maps, pairs, divide_by_copies=True)
-    assert moved.layers == tuple(layer for layer, _ in pairs)
+    assert moved.layers == {"decoder": tuple(layer for layer, _ in pairs["decoder"])}
     assert (moved.kind, moved.scale) == (module.kind, module.scale)
     before = logits_of(large, ids)
     with inserted(large, GPT2, moved):
@@ -90,7 +95,7 @@ def test_a_projected_lora_has_the_update_p_b_a_q(seed: int, rank: int, d_s: int,
         return torch.randn(*shape, generator=generator)
 
     a, b, q, p = draw(layers, rank, d_s), draw(layers, d_s, rank), draw(layers, d_s, d_l), draw(layers, d_l, d_s)
-    module = PetModule("lora", "gpt2", tuple(range(layers)), {"attn.q.A": a, "attn.q.B": b}, 2.0)
+    module = PetModule("lora", "gpt2", {"decoder": tuple(range(layers))}, {"attn.q.A": a, "attn.q.B": b}, 2.0)
     moved = projected(module, Projection({"attn.q.in": q}, {"attn.q.out": p}))
     assert moved.tensors["attn.q.A"].shape == (layers, rank, d_l)
     update = moved.tensors["attn.q.B"] @ moved.tensors["attn.q.A"]
@@ -111,7 +116,9 @@ def test_a_projected_adapter_reads_through_q_and_writes_through_p(
     n = 2
     down, b, up, c = draw(n, bottleneck, d_s), draw(n, bottleneck), draw(n, d_s, bottleneck), draw(n, d_s)
     names = dict(zip(("down", "down_bias", "up", "up_bias"), (down, b, up, c), strict=True))
-    module = PetModule("adapter", "gpt2", (0, 1), {f"attn.o.{name}": tensor for name, tensor in names.items()})
+    module = PetModule(
+        "adapter", "gpt2", {"decoder": (0, 1)}, {f"attn.o.{name}": tensor for name, tensor in names.items()}
+    )
     q, p, offset, h = draw(n, d_s, d_l), draw(n, d_l, d_s), draw(n, d_s), draw(n, d_l)
     offsets = {"attn.o.out": offset} if centred else {}
     moved = projected(module, Projection({"attn.o.out": q}, {"attn.o.out": p}, offsets, {"attn.o.out": draw(n, d_l)}))
@@ -131,7 +138,7 @@ def test_a_projected_prefix_is_mapped_and_shifted() -> None:
     keys, values, p, offset = (
         torch.randn(*shape, generator=generator) for shape in ((2, 4, 6), (2, 4, 6), (2, 9, 6), (2, 9))
     )
-    module = PetModule("prefix", "gpt2", (0, 1), {"attn.k.prefix": keys, "attn.v.prefix": values})
+    module = PetModule("prefix", "gpt2", {"decoder": (0, 1)}, {"attn.k.prefix": keys, "attn.v.prefix": values})
     writes = {"attn.k.out": p, "attn.v.out": 2 * p}
     moved = projected(module, Projection({}, writes, {}, {"attn.k.out": offset})).tensors
     for layer in range(2):
@@ -151,12 +158,12 @@ def test_copies_divided_by_their_number_sum_back_to_the_original(name: str, smal
         "attn.o.up": torch.randn(small, 8, 3, generator=generator),
         "attn.o.up_bias": torch.randn(small, 8, generator=generator),
     }
-    module = PetModule("adapter", "gpt2", tuple(range(small)), tensors)
-    pairs = layer_map(name, small, small + more)  # type: ignore[arg-type]
+    module = PetModule("adapter", "gpt2", {"decoder": tuple(range(small))}, tensors)
+    pairs = layer_map(name, {"decoder": small}, {"decoder": small + more})  # type: ignore[arg-type]
     for divide in (True, False):
         laid_out = duplicated(module, pairs, divide_by_copies=divide)
         for source in range(small):
-            copies = [index for index, (_, taken) in enumerate(pairs) if taken == source]
+            copies = [index for index, (_, taken) in enumerate(pairs["decoder"]) if taken == source]
             for tensor_name, tensor in laid_out.tensors.items():
                 if divide and ".up" in tensor_name:
                     assert torch.allclose(tensor[copies].sum(0), tensors[tensor_name][source], atol=1e-5)
@@ -166,13 +173,13 @@ def test_copies_divided_by_their_number_sum_back_to_the_original(name: str, smal
 
 def test_a_prefix_is_never_divided() -> None:
     module = tiny_module("prefix", tiny_gpt2())
-    laid_out = duplicated(module, layer_map("stack", 2, 4), divide_by_copies=True)
+    laid_out = duplicated(module, layer_map("stack", {"decoder": 2}, {"decoder": 4}), divide_by_copies=True)
     assert torch.equal(laid_out.tensors["attn.k.prefix"][:2], module.tensors["attn.k.prefix"])
 
 
 def test_layers_are_found_by_their_block_and_not_by_their_place() -> None:
-    module = PetModule("lora", "gpt2", (1, 4), {"attn.q.A": torch.arange(2.0).view(2, 1, 1)})
-    laid_out = duplicated(module, ((0, 4), (1, 1)), divide_by_copies=False)
+    module = PetModule("lora", "gpt2", {"decoder": (1, 4)}, {"attn.q.A": torch.arange(2.0).view(2, 1, 1)})
+    laid_out = duplicated(module, {"decoder": ((0, 4), (1, 1))}, divide_by_copies=False)
     assert laid_out.tensors["attn.q.A"].flatten().tolist() == [1.0, 0.0]
 
 
@@ -183,7 +190,7 @@ def test_gradients_reach_module_and_maps() -> None:
     leaves = [*module.tensors.values(), *maps.named().values()]
     for leaf in leaves:
         leaf.requires_grad_(True)
-    moved = plugged(module, maps, layer_map("stack", 2, 4), divide_by_copies=True)
+    moved = plugged(module, maps, layer_map("stack", {"decoder": 2}, {"decoder": 4}), divide_by_copies=True)
     with inserted(large, GPT2, moved):
         logits_of(large, some_ids()).square().mean().backward()
     assert all(leaf.grad is not None and float(leaf.grad.abs().max()) > 0 for leaf in leaves)

@@ -101,6 +101,7 @@ def test_a_method_costs_the_maximum_over_its_stages_and_the_sum_of_their_times(t
 
 def test_the_peak_may_be_in_any_stage(tmp_path: Path) -> None:
     for place, name in [
+        ("derive/gpt2", "choose"),
         ("tune/gpt2/cb", "train/lora-seed1"),
         ("prune/gpt2", "importance-activation"),
         ("bridge/gpt2/cb", "cache"),
@@ -112,7 +113,7 @@ def test_the_peak_may_be_in_any_stage(tmp_path: Path) -> None:
         write_metrics(tmp_path, place, json.loads(metrics.read_text())["memory"] | {name: phase(1, 70 * MB)})
         rows = report_rows(collect(tmp_path, SCOPE))
         assert one(rows, "cb", "plugged", 1).peak_memory_bytes == 70 * MB
-        shared = name in ("importance-activation", "cache")
+        shared = name in ("choose", "importance-activation", "cache")
         assert one(rows, "cb", "plugged", 0).peak_memory_bytes == (70 if shared else 33) * MB
 
 

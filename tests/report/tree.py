@@ -62,6 +62,7 @@ def write_tree(root: Path, tasks: tuple[str, ...] = ("cb", "copa"), references: 
         inferred |= {f"infer-random/{tag}": phase(1, 31 * MB) for tag in tags}
         write_metrics(root, f"evaluate/gpt2/{task}", inferred)
     write_metrics(root, "align/gpt2", {"activations": phase(5, 33 * MB), "solve": phase(1, 12 * MB)})
+    write_metrics(root, "derive/gpt2", {})
     write_metrics(root, "prune/gpt2", {"prune": phase(6, 32 * MB)})
 
 

@@ -74,11 +74,12 @@ def test_a_candidate_that_cannot_be_scored_is_said(candidate: str, tokens: int) 
 
 def test_a_batch_knows_what_is_padding() -> None:
     batch = collate(encoded([VERBALIZER[0], VERBALIZER[1]]), pad=END)
-    assert batch.input_ids.shape == (2, 12)
+    text = batch.texts["decoder"]
+    assert text.ids.shape == (2, 12)
     assert batch.size == 24
-    assert batch.lengths == (3, 12)
-    assert batch.is_real.sum(1).tolist() == [3, 12]
-    assert batch.input_ids[0, 3:].eq(END).all()
+    assert text.lengths == (3, 12)
+    assert batch.is_real["decoder"].sum(1).tolist() == [3, 12]
+    assert text.ids[0, 3:].eq(END).all()
 
 
 def test_reads_are_shared_between_candidates_that_need_the_same() -> None:
@@ -101,7 +102,7 @@ def test_batches_start_with_the_longest_and_name_every_example_once() -> None:
     found = list(batches(rows, size=4, pad=END))
     assert [len(indices) for indices, _ in found] == [4, 4, 1]
     assert sorted(index for indices, _ in found for index in indices) == list(range(9))
-    lengths = [batch.input_ids.shape[1] for _, batch in found]
+    lengths = [batch.texts["decoder"].ids.shape[1] for _, batch in found]
     assert lengths == sorted(lengths, reverse=True)
     assert [indices for indices, _ in batches(rows, size=5, pad=END, order=[3, 1])] == [[3, 1]]
 
@@ -109,5 +110,6 @@ def test_batches_start_with_the_longest_and_name_every_example_once() -> None:
 def test_moving_a_batch_moves_all_its_tensors() -> None:
     batch = collate(encoded(RANKING), pad=END).to(torch.device("meta"))
     tensors = [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
+    tensors += [text.ids for text in batch.texts.values()]
     assert len(tensors) == 8
     assert {tensor.device.type for tensor in tensors} == {"meta"}

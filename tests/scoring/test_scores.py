@@ -129,7 +129,7 @@ def test_half_precision_hidden_states_give_float32_scores_that_do_not_tie() -> N
     head = torch.zeros(257, 24)
     head[ord("y")], head[ord("n")] = -100.0, -100.0
     head[ord("n"), 0] = -98.0
-    hidden = torch.full((1, batch.input_ids.shape[1], 24), 1 / 24)
+    hidden = torch.full((1, batch.texts["decoder"].ids.shape[1], 24), 1 / 24)
     scores = candidate_scores(hidden.bfloat16(), head.bfloat16(), batch)
     assert scores.dtype == torch.float32
     assert float(scores[0, 1] - scores[0, 0]) == pytest.approx(2 / 24, rel=0.02)

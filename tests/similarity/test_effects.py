@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from gfpet.activations import RESIDUAL, captured
+from gfpet.activations import captured, residual_of
 from gfpet.align import cka
 from gfpet.families.gpt2 import GPT2
 from gfpet.modules import inserted
@@ -18,7 +18,8 @@ from tests.tiny import END, KIND_NAMES, encoded, learnable, tiny_gpt2, tiny_modu
 
 MODEL = tiny_gpt2(16, 3)
 BATCHES = [collate(encoded([*learnable(3, seed), *learnable(2, 9)]), pad=END) for seed in range(8)]
-TOKENS = sum(sum(batch.lengths) for batch in BATCHES)
+TOKENS = sum(sum(batch.texts["decoder"].lengths) for batch in BATCHES)
+RESIDUAL = residual_of("decoder")
 
 
 @pytest.mark.parametrize("kind", KIND_NAMES)
@@ -32,9 +33,9 @@ def test_an_effect_is_the_difference_after_each_block(kind: str) -> None:
         with inserted(MODEL, GPT2, module), captured(MODEL, GPT2, [RESIDUAL]) as after:
             trunk_of(MODEL, GPT2)(BATCHES[0])
     assert [effect.shape for effect in found] == [(TOKENS, 16)] * 3
-    count = sum(BATCHES[0].lengths)
+    count = sum(BATCHES[0].texts["decoder"].lengths)
     for layer, effect in enumerate(found):
-        expected = (after[RESIDUAL][layer + 1] - before[RESIDUAL][layer + 1])[BATCHES[0].is_real]
+        expected = (after[RESIDUAL][layer + 1] - before[RESIDUAL][layer + 1])[BATCHES[0].is_real["decoder"]]
         assert torch.equal(effect[:count], expected)
         assert effect.abs().max() > 0
 

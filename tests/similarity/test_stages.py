@@ -84,7 +84,7 @@ def test_from_checkpoints_to_similarities(project: Path) -> None:
         "layers.json",
         "maps.safetensors",
     ]
-    assert load_pairs(Path("outputs/align/gpt2/layers.json")) == ((0, 0), (1, 0), (2, 1), (3, 1))
+    assert load_pairs(Path("outputs/align/gpt2/layers.json")) == {"decoder": ((0, 0), (1, 0), (2, 1), (3, 1))}
     maps = Projection.load(Path("outputs/align/gpt2/maps.safetensors"))
     assert maps.reads["attn.q.in"].shape == (4, 16, 24)
     assert maps.reads["mlp.down.in"].shape == (4, 64, 96)

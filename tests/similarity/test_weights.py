@@ -72,7 +72,7 @@ def test_a_module_is_just_like_itself_and_not_like_another(kind: str) -> None:
     module, other = (tiny_module(kind, LARGE.model, seed=seed) for seed in (5, 6))
     same, different = compare_weights(module, module), compare_weights(module, other)
     for measure in ("cosine", "subspace"):
-        assert list(same[measure]) == [0, 1, 2, 3]
+        assert list(same[measure]) == [("decoder", layer) for layer in range(4)]
         assert all(value == pytest.approx(1.0) for value in same[measure].values())
         assert max(abs(value or 0.0) for value in different[measure].values()) < 0.6
 
@@ -85,22 +85,24 @@ def test_a_prefix_has_no_order() -> None:
 
 def test_only_common_blocks_are_compared() -> None:
     module = tiny_module("lora", LARGE.model)
-    some = PetModule("lora", "gpt2", (1, 3), {name: tensor[[1, 3]] for name, tensor in module.tensors.items()})
+    some = PetModule(
+        "lora", "gpt2", {"decoder": (1, 3)}, {name: tensor[[1, 3]] for name, tensor in module.tensors.items()}
+    )
     found = compare_weights(some, module)
-    assert list(found["cosine"]) == [1, 3]
+    assert list(found["cosine"]) == [("decoder", 1), ("decoder", 3)]
     assert all(value == pytest.approx(1.0) for value in found["cosine"].values())
 
 
 def test_factors_give_the_update() -> None:
     module = tiny_module("lora", LARGE.model)
-    u, v = factors(module)[2]["mlp.up"]
+    u, v = factors(module)["decoder", 2]["mlp.up"]
     assert torch.equal(u @ v, module.tensors["mlp.up.B"][2].double() @ module.tensors["mlp.up.A"][2].double())
 
 
 def test_a_random_map_takes_the_likeness_away() -> None:
     """S is a rotation of L: the fitted map finds the module again, a random one does not."""
     module = tiny_module("lora", LARGE.model)
-    pairs, reads, writes = layer_map("stack", 4, 4), *spaces_of(module)
+    pairs, reads, writes = layer_map("stack", {"decoder": 4}, {"decoder": 4}), *spaces_of(module)
     widths = {"in": 1, "out": 1}
     rotations = {}
     for space in sorted(reads | writes):

@@ -41,7 +41,7 @@ class Problem:
         return [Group({"bytes": self.bytes}, 0.05), Group({"shift": self.shift}, 0.01)]
 
     def loss(self, batch: Batch) -> Tensor:
-        hidden = self.bytes[batch.input_ids].cumsum(1) + self.shift
+        hidden = self.bytes[batch.texts["decoder"].ids].cumsum(1) + self.shift
         return ranking_loss(candidate_scores(hidden, self.head, batch), batch)
 
     def backward(self, batch: Batch, weight: float) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
-from gfpet.world.pretrain import POSITIONS, SHAPES, Point, Recipe, Shape, packed, pretrain, rate_at
+from gfpet.world.causal import POSITIONS, packed
+from gfpet.world.pretrain import PAIRS, Point, Recipe, Shape, pretrain, rate_at
 from gfpet.world.tokenizer import build_tokenizer
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints" / "gpt2"
@@ -22,7 +23,7 @@ BRIEF = Recipe(steps=30, batch=4, length=32, warmup=5)
 
 def test_it_learns_and_what_it_saves_loads(tmp_path: Path) -> None:
     seen: list[Point] = []
-    curve = pretrain("small", tmp_path / "model", TINY, BRIEF, report=seen.append, every=10)
+    curve = pretrain("gpt2", "small", tmp_path / "model", TINY, BRIEF, report=seen.append, every=10)
     assert [point.step for point in curve] == [10, 20, 30]
     assert seen == curve
     assert curve[-1].loss < curve[0].loss
@@ -35,7 +36,7 @@ def test_it_learns_and_what_it_saves_loads(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-        pretrain("small", tmp_path / name, TINY, replace(BRIEF, steps=3, seed=seed))
+        pretrain("gpt2", "small", tmp_path / name, TINY, replace(BRIEF, steps=3, seed=seed))
     first, again, other = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "again", "other"))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
@@ -60,11 +61,11 @@ def test_the_rate_warms_up_and_falls() -> None:
 
 @pytest.fixture(scope="module")
 def committed() -> dict[str, GPT2LMHeadModel]:
-    return {size: AutoModelForCausalLM.from_pretrained(CHECKPOINTS / size) for size in SHAPES}
+    return {size: AutoModelForCausalLM.from_pretrained(CHECKPOINTS / size) for size in PAIRS["gpt2"].shapes}
 
 
 def test_committed_checkpoints_have_the_documented_shapes(committed: dict[str, GPT2LMHeadModel]) -> None:
-    for size, shape in SHAPES.items():
+    for size, shape in PAIRS["gpt2"].shapes.items():
         config = committed[size].config
         assert (config.n_embd, config.n_layer, config.n_head) == (shape.width, shape.layers, shape.heads)
         assert config.n_positions == POSITIONS
@@ -85,7 +86,7 @@ def test_committed_checkpoints_are_small_and_hold_no_pickle() -> None:
 
 def test_committed_checkpoints_share_the_tokenizer_that_the_builder_makes() -> None:
     built = json.loads(build_tokenizer().backend_tokenizer.to_str())
-    for size in SHAPES:
+    for size in PAIRS["gpt2"].shapes:
         assert json.loads((CHECKPOINTS / size / "tokenizer.json").read_text(encoding="utf-8")) == built
         assert len(AutoTokenizer.from_pretrained(CHECKPOINTS / size)) == len(build_tokenizer())
 

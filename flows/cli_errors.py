@@ -1,0 +1,35 @@
+"""What all commands share: errors as text, and services that don't report home."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from gfpet.errors import GfpetError
+
+
+@contextmanager
+def errors_as_text() -> Iterator[None]:
+    """An error that is meant for the user ends the command with its text alone, and exit code 1."""
+    try:
+        yield
+    except GfpetError as error:
+        typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def quiet_services() -> None:
+    """Neither Prefect nor MLflow is to report its use, or start workers that nothing here needs."""
+    for name, value in (
+        ("DO_NOT_TRACK", "true"),
+        ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),
+        # A server that is out of breath for a moment must not end a run of hours.
+        ("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500"),
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
+    ):
+        os.environ.setdefault(name, value)

@@ -1,0 +1,34 @@
+"""Dask as the task runner of `spread`: workers on this machine, or a cluster that runs already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gfpet.errors import ConfigError
+
+
+def dask_runner(which: str) -> Any:
+    """A task runner for `which`: a number of workers on this machine, or the address of a scheduler.
+
+    Each worker takes one stage at a time.
+
+    Raises:
+        ConfigError: Dask is not installed.
+    """
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError:
+        raise ConfigError(
+            "Dask is not installed; it comes with: pip install -c constraints.txt -e '.[dask]'."
+        ) from None
+    if not which.isdecimal():
+        return DaskTaskRunner(address=which)
+    return DaskTaskRunner(
+        cluster_kwargs={
+            "n_workers": int(which),
+            "threads_per_worker": 1,
+            "host": "127.0.0.1",
+            # Dask's own pages, on any port: the usual one may be in use, and would listen on every address.
+            "dashboard_address": "127.0.0.1:0",
+        }
+    )

@@ -1,0 +1,81 @@
+"""A run of the pipeline that nobody watches: nightly, weekly, or asked for in Prefect's pages.
+
+It works in a clone of the project, so that the folder that people work in stays as it is, and a run that was killed is
+gone on with by the next one of the same code and parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from flows.reproduce import reproduce
+from gfpet.params_file import apply_preset
+from gfpet.tracking.store import PROJECT_ENV
+from tasks.clone import claimed_clone, clones_home
+from tasks.dvc_stage import StageResult
+from tasks.git import git, head, require_repository
+from tasks.remote import has_remote
+from tasks.workspace import find_root
+
+
+@flow(name="pipeline", persist_result=False)
+def pipeline(
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    revision: str = "HEAD",
+    share: bool | None = None,
+) -> dict[str, StageResult]:
+    """Run the pipeline at a commit of the project.
+
+    Args:
+        preset: A file of `presets/`, without `.yaml`; by default `params.yaml` as it is committed.
+        overrides: Changes of single keys, `prune.factor=8`.
+        targets: Stages, as for `dvc repro`; by default all.
+        revision: Commit, branch or tag: `HEAD` is what the project's folder has checked out, `origin/main` what the
+            team has.
+        share: Pull from the DVC remote before, and push to it after; by default where there is one.
+
+    Raises:
+        ConfigError: a preset, an override, a target or the remote is not as it should be; nothing has run then.
+        GitError: no such revision.
+        PipelineError: stages failed.
+    """
+    project = find_root(Path.cwd())
+    require_repository(project)
+    if git(project, "remote"):
+        git(project, "fetch", "--quiet", "--all")
+    commit = head(project, revision)
+    params = params_at(project, commit, preset, overrides)
+    get_run_logger().info("commit %s of %s", commit[:12], project)
+    # Runs of stages belong in the project's store, not in the clone's.
+    os.environ[PROJECT_ENV] = str(project)
+    with claimed_clone(clones_home(), str(project), commit, params) as root:
+        local = project / ".dvc" / "config.local"
+        if local.is_file():
+            shutil.copy(local, root / ".dvc" / "config.local")
+        sharing = has_remote(root) if share is None else share
+        # Its parameters may differ from the commit's; the tags of its runs say so, and their parameters say how.
+        return reproduce(root, targets, pull=sharing, push=sharing, allow_dirty=True)
+
+
+def params_at(project: Path, commit: str, preset: str | None, overrides: Sequence[str]) -> str:
+    """Text of a commit's `params.yaml` with a preset and overrides, checked.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "presets").mkdir()
+        for name in git(project, "ls-tree", "--name-only", commit, "params.yaml", "presets/").split():
+            (folder / name).write_text(git(project, "show", f"{commit}:{name}") + "\n", encoding="utf-8")
+        apply_preset(preset, list(overrides), folder / "params.yaml")
+        return (folder / "params.yaml").read_text(encoding="utf-8")

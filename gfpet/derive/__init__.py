@@ -1,0 +1,20 @@
+"""A small model out of the large one: choose which blocks stay, cut the others out, heal what is left."""
+
+from __future__ import annotations
+
+from gfpet.derive._choose import Choice, block_changes, choose_blocks, count_of, evenly
+from gfpet.derive._cut import Blocks, with_blocks
+from gfpet.derive._heal import heal
+from gfpet.derive._text import contexts
+
+__all__ = [
+    "Blocks",
+    "Choice",
+    "block_changes",
+    "choose_blocks",
+    "contexts",
+    "count_of",
+    "evenly",
+    "heal",
+    "with_blocks",
+]

@@ -1,0 +1,23 @@
+"""Models: where they come from, whether they fit in memory, where their weights are put."""
+
+from __future__ import annotations
+
+from gfpet.models._device import find_device
+from gfpet.models._load import LoadedModel, load_pretrained, require_same_tokenizer
+from gfpet.models._memory import free_memory, require_memory, weight_bytes
+from gfpet.models._placement import offloaded, place, plain_weight, resident, weight_named
+
+__all__ = [
+    "LoadedModel",
+    "find_device",
+    "free_memory",
+    "load_pretrained",
+    "offloaded",
+    "place",
+    "plain_weight",
+    "require_memory",
+    "require_same_tokenizer",
+    "resident",
+    "weight_bytes",
+    "weight_named",
+]

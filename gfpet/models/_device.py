@@ -1,0 +1,25 @@
+"""The device that a run computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from gfpet.errors import ModelError
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ModelError: the device is not there, or the name is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"models.device is '{name}', which is not to be had here ({error}). Allowed: auto, cpu, cuda, cuda:N."
+        ) from error
+    return device

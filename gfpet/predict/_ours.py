@@ -1,0 +1,282 @@
+"""Every stage of our method, run on sizes alone with the functions that the stage programs call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+
+from gfpet.align import explained, fit_maps, identity_maps, layer_groups, map_shapes, spaces_for
+from gfpet.bridge import (
+    ActivationCache,
+    Activations,
+    Plan,
+    Transfer,
+    fit_bridge,
+    plan_activations,
+    predict_with_bridge,
+    row_lengths,
+    start_ladder,
+    start_transfer,
+)
+from gfpet.config import Params
+from gfpet.families import Family, stack_of
+from gfpet.frozen import FrozenModel
+from gfpet.memory import MemoryReading, Resident, measure
+from gfpet.models import LoadedModel
+from gfpet.modules import PetModule, inserted
+from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
+from gfpet.predict._methods import Peaks, infer, settings
+from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
+from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
+from gfpet.scoring import batches, head_of
+from gfpet.tuning import Hooks, start_module, tune_module, wants_checkpointing
+
+Step = Callable[[int], AbstractContextManager[None]]
+
+
+SHARED = ("align", "prune")
+OF_KIND = ("tune S", "cache", "bridge", "infer")
+
+
+def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
+    """Peaks of the stages that all kinds go through: `align`, `prune`."""
+    peaks: Peaks = {}
+    with work.tensors():
+        if "align" in only:
+            peaks["align"] = align_peak(*_pair(small, large, work, params), work, params)
+        if "prune" in only:
+            # A model of its own: once L has been seen as frozen, `fisher` may not touch it.
+            peaks["prune"] = prune_peak(_pair(small, large, work, params)[1], work, params)
+    return peaks
+
+
+def kind_stages(
+    kind: str,
+    small: Shape,
+    large: Shape,
+    work: Workload,
+    params: Params,
+    only: Collection[str] = OF_KIND,
+    by_module: bool = False,
+) -> Peaks:
+    """Peaks of the stages that a module of one kind goes through: `tune S`, `cache`, `bridge`, `infer`."""
+    peaks: Peaks = {}
+    with work.tensors():
+        s, loaded = _pair(small, large, work, params)
+        family, data = loaded.family, work.task(loaded.family)
+        module = start_module(kind, s, getattr(params.modules, kind).model_dump(), data, seed=0)
+        if "tune S" in only:
+            peaks["tune S"] = tune_peak(s, module, work, params, by_module)
+        if not {"cache", "bridge", "infer"} & set(only):
+            return peaks
+        pairs = _pairs(s, loaded, params)
+        reads, writes = spaces_of(module)
+        # As stage align leaves them on disk.
+        shapes = map_shapes(s, loaded, pairs, reads=reads, writes=writes, centre=params.align.centre)
+        maps = Projection.of({name: torch.zeros(shape) for name, shape in shapes.items()})
+        bridge = make_bridge(loaded, params)
+        transfer = start_transfer(
+            module,
+            maps,
+            pairs,
+            family,
+            bridge.kept,
+            family.dims(loaded.model.config),
+            divide_by_copies=params.plug.divide_by_copies,
+            update=params.plug.update,
+            update_rank=params.plug.update_rank,
+            w_down=params.bridge.w_down,
+            seed=0,
+        )
+        del s, maps
+        cache, plan = _cache(loaded, bridge, work, params)
+        if "cache" in only:
+            peaks["cache"] = cache_peak(cache, loaded, bridge, work, params)
+        if "infer" in only:
+            plugged = transfer.in_large().detached()
+            with inserted(loaded.model, family, plugged):
+                peaks["infer"] = infer(loaded, work, params, *plugged.tensors.values())
+            del plugged
+        del loaded
+        if "bridge" in only:
+            peaks["bridge"] = bridge_peak(bridge, family, transfer, cache, plan, work, params, by_module)
+    return peaks
+
+
+def tune_peak(
+    small: LoadedModel, module: PetModule, work: Workload, params: Params, by_module: bool = False
+) -> MemoryReading:
+    """Training a module of S."""
+    modules = small.model if by_module else None
+    with measure("tune", [small.model, *module.tensors.values()], modules=modules) as meter:
+        tune_module(
+            small,
+            module,
+            work.task(small.family, params.tune.batch_size),
+            settings(params.tune.batch_size),
+            learning_rate=1e-3,
+            seed=0,
+            gradient_checkpointing=wants_checkpointing(params.tune.gradient_checkpointing, small.model),
+            hooks=Hooks(step=meter.step, quiet=True),
+        )
+    return meter.reading
+
+
+def _cache(large: LoadedModel, bridge: Bridge, work: Workload, params: Params) -> tuple[ActivationCache, Plan]:
+    section, dims = params.bridge.activations, large.family.dims(large.model.config)
+    most = max(work.batch, params.bridge.batch_size, params.evaluate.batch_size)
+    lengths = row_lengths(work.split(large.family, 2, most).encoded)
+    plan = plan_activations(
+        section.store,
+        tokens={stack: sum(each) for stack, each in lengths.items()},
+        layers={stack: of.layers for stack, of in dims.stacks.items()},
+        large_width=dims.width,
+        bridge_width=len(bridge.kept.residual),
+        dtype=getattr(torch, section.dtype),
+        budget=int(section.budget_gb * 1e9),
+    )
+    return ActivationCache(work.real or Path(), plan, lengths, work.rows()), plan
+
+
+def cache_peak(
+    cache: ActivationCache, large: LoadedModel, bridge: Bridge, work: Workload, params: Params
+) -> MemoryReading:
+    """Filling the cache of L's activations."""
+    size = params.evaluate.batch_size
+    with measure("cache", [large.model]) as meter:
+        cache.fill(
+            work.split(large.family, 1, size).encoded,
+            FrozenModel(large.model),
+            large.family,
+            bridge.kept.residual,
+            batch_size=size,
+            pad=0,
+            device=work.device,
+            step=meter.step,
+        )
+    return meter.reading
+
+
+def bridge_peak(
+    bridge: Bridge,
+    family: Family,
+    transfer: Transfer,
+    cache: Activations,
+    plan: Plan,
+    work: Workload,
+    params: Params,
+    by_module: bool = False,
+) -> MemoryReading:
+    """Training module, maps and Bridge, and scoring with them."""
+    section, size = params.bridge, params.bridge.batch_size
+    ladder = start_ladder(plan, bridge.kept.residual, section.temperature, work.device)
+    data = work.task(family, size)
+    resident: list[Resident] = [bridge.model, *transfer.tensors, *ladder.tensors.values()]
+    modules = bridge.model if by_module else None
+    with measure("bridge", resident, modules=modules) as meter:
+        fit_bridge(
+            bridge,
+            family,
+            ladder,
+            transfer,
+            data,
+            cache,
+            cache,
+            settings(size),
+            learning_rate=1e-3,
+            bridge_learning_rate=1e-3,
+            train_bridge=section.train_bridge,
+            seed=0,
+            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, bridge.model),
+            hooks=Hooks(step=meter.step, quiet=True),
+        )
+        said = work.split(family, 1, params.evaluate.batch_size)
+        predict_with_bridge(bridge, family, ladder, transfer, said, cache, batch_size=len(said), pad=0, step=meter.step)
+    return meter.reading
+
+
+def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[LoadedModel, LoadedModel]:
+    pair = getattr(params.models, large.family)
+    dtypes = [getattr(torch, each.dtype) for each in (pair.small, pair.large)]
+    return shaped(small, dtypes[0], work.device), shaped(large, dtypes[1], work.device)
+
+
+def _pairs(small: LoadedModel, large: LoadedModel, params: Params) -> LayerMap:
+    # `cka` looks at values, and pairs as many layers as `interpolate`; `derived` is in a file, and pairs fewer.
+    asked = params.align.layer_map
+    name: LayerMapName = "interpolate" if asked == "cka" or asked == "derived" else asked
+    return layer_map(name, small.family.depths_of(small.model), large.family.depths_of(large.model))
+
+
+def module_spaces(params: Params, family: Family) -> tuple[set[str], set[str]]:
+    """What modules of all configured kinds read and write."""
+    modules = params.modules
+    sites = {
+        "lora": family.expanded(modules.lora.sites),
+        "adapter": family.expanded(modules.adapter.sites),
+        "prefix": tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v")),
+    }
+    return spaces_for({kind: sites[kind] for kind in params.kinds})
+
+
+def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+    """Fitting `W_plug`, and how well it does."""
+    section, frozen = params.align, FrozenModel(large.model)
+    reads, writes = module_spaces(params, small.family)
+    pairs = _pairs(small, large, params)
+    text = work.split(small.family, 2, section.batch_size).encoded
+    found = [batch for _, batch in batches(text, size=section.batch_size, pad=0)]
+    budget = int(section.budget_gb * 1e9)
+    groups = layer_groups(pairs, small.family, small.model, large.model, reads=reads, writes=writes, budget=budget)
+    # All groups of a stack are alike but the last, which may be smaller.
+    first: dict[str, LayerMap] = {}
+    for group, _ in groups:
+        first.setdefault(next(iter(group)), group)
+    with measure("align", [small.model, large.model]) as meter:
+        for group in first.values():
+            if section.method == "identity":
+                here = [[space for space in spaces if stack_of(space) in group] for spaces in (reads, writes)]
+                maps = identity_maps(small, large, group, reads=here[0], writes=here[1])
+            else:
+                maps = fit_maps(
+                    small,
+                    frozen,
+                    found,
+                    group,
+                    reads=reads,
+                    writes=writes,
+                    method=section.method,
+                    ridge=section.ridge,
+                    centre=section.centre,
+                    step=meter.step,
+                )
+            meter.hold(*maps.named().values())
+            explained(maps, small, frozen, found, group, step=meter.step)
+            del maps
+    return meter.reading
+
+
+def prune_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+    """Importance, and cutting the Bridge out."""
+    with measure("prune", [large.model]) as meter:
+        _importance(large, work, params, meter.step)
+        with meter.step():
+            make_bridge(large, params)
+    return meter.reading
+
+
+def _importance(loaded: LoadedModel, work: Workload, params: Params, step: Step) -> None:
+    section, family = params.prune, loaded.family
+    if section.importance == "magnitude":
+        with step(0):
+            magnitude_importance(loaded.model, family)
+        return
+    size = 1 if section.importance == "fisher" else section.batch_size
+    found = [batch for _, batch in batches(work.split(family, 2, size).encoded, size=size, pad=0)]
+    if section.importance == "fisher":
+        fisher_importance(loaded.model, family, head_of(loaded.model), found, step)
+    else:
+        activation_importance(FrozenModel(loaded.model), family, found, step)

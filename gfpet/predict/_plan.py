@@ -1,0 +1,158 @@
+"""Which settings make every stage fit in a budget, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gfpet.config import Params
+from gfpet.memory import MemoryReading
+from gfpet.predict._ours import kind_stages, shared_stages
+from gfpet.predict._run import STAGES
+from gfpet.predict._workload import Shape, Workload
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One stage, and how it fits."""
+
+    stage: str
+    before: int
+    """Peak with the settings as they are, in bytes."""
+    after: int
+    """Peak with `changes`; the lowest that was found where even they do not make it fit."""
+    fits: bool
+    changes: dict[str, Any]
+    """Keys of params.yaml and their new values; several stages may share them."""
+    cost: tuple[str, ...]
+    """What each change costs."""
+
+
+@dataclass(frozen=True)
+class _Remedy:
+    """A change of settings, tried if those before it in its list do not suffice."""
+
+    stages: frozenset[str]
+    changes: Callable[[Params, str], dict[str, Any]]
+    """From the parameters and the family; empty where it would change nothing."""
+    cost: str
+
+
+def _checkpoint(section: str) -> Callable[[Params, str], dict[str, Any]]:
+    key = f"{section}.gradient_checkpointing"
+    return lambda params, _: {} if getattr(params, section).gradient_checkpointing is True else {key: True}
+
+
+def _less(key: str, factor: int, least: float | int) -> Callable[[Params, str], dict[str, Any]]:
+    section, name = key.split(".")
+
+    def changes(params: Params, _: str) -> dict[str, Any]:
+        now = getattr(getattr(params, section), name)
+        new = max(least, type(now)(now / factor))
+        return {} if new >= now else {key: new}
+
+    return changes
+
+
+def _smaller_batch(section: str) -> Callable[[Params, str], dict[str, Any]]:
+    def changes(params: Params, _: str) -> dict[str, Any]:
+        now = getattr(params, section)
+        if now.batch_size == 1:
+            return {}
+        return {
+            f"{section}.batch_size": now.batch_size // 2,
+            f"{section}.accumulation": now.accumulation * now.batch_size // (now.batch_size // 2),
+        }
+
+    return changes
+
+
+def _half_weights(params: Params, family: str) -> dict[str, Any]:
+    return (
+        {} if getattr(params.models, family).large.dtype != "float32" else {f"models.{family}.large.dtype": "bfloat16"}
+    )
+
+
+def _set(key: str, value: Any) -> Callable[[Params, str], dict[str, Any]]:
+    section, *rest = key.split(".")
+
+    def changes(params: Params, _: str) -> dict[str, Any]:
+        now: Any = getattr(params, section)
+        for name in rest:
+            now = getattr(now, name)
+        return {} if now == value else {key: value}
+
+    return changes
+
+
+def _factor(params: Params, _: str) -> dict[str, Any]:
+    return {"prune.factor": params.prune.factor * 2} if params.prune.factor < 64 else {}
+
+
+_WITH_L = frozenset({"align", "prune", "cache", "infer"})
+_REMEDIES = (
+    _Remedy(frozenset({"tune S"}), _checkpoint("tune"), "about a third more time to tune S"),
+    _Remedy(frozenset({"bridge"}), _checkpoint("bridge"), "about a third more time to train the Bridge"),
+    _Remedy(_WITH_L, _half_weights, "none in time; L's activations in 8 bits of mantissa"),
+    _Remedy(frozenset({"bridge", "cache"}), _set("bridge.activations.store", "projected"), "none in time"),
+    _Remedy(frozenset({"align"}), _less("align.batch_size", 4, 1), "more, smaller forward passes"),
+    _Remedy(frozenset({"align"}), _less("align.budget_gb", 4, 0.05), "the text is read up to 4 times as often"),
+    _Remedy(frozenset({"prune"}), _less("prune.batch_size", 4, 1), "more, smaller forward passes"),
+    _Remedy(frozenset({"cache", "infer"}), _less("evaluate.batch_size", 4, 1), "more, smaller forward passes"),
+    _Remedy(frozenset({"bridge"}), _set("plug.update", "low_rank"), "none in time; W_plug can move less"),
+    _Remedy(frozenset({"bridge"}), _set("bridge.w_down", "selection"), "none in time; W_down stays a selection"),
+    _Remedy(frozenset({"tune S"}), _smaller_batch("tune"), "smaller batches, more of them: less well used hardware"),
+    _Remedy(frozenset({"bridge"}), _smaller_batch("bridge"), "smaller batches, more of them: less well used hardware"),
+    _Remedy(frozenset({"bridge"}), _factor, "none in time; a smaller Bridge is a worse stand-in for L"),
+    _Remedy(frozenset({"bridge"}), _smaller_batch("bridge"), "smaller batches, more of them: less well used hardware"),
+)
+
+
+WithChanges = Callable[[Params, dict[str, Any]], Params]
+"""The parameters with other values for some dotted keys; `gfpet.params_file.with_values`."""
+
+
+def plan_within(
+    budget: int, small: Shape, large: Shape, work: Workload, params: Params, with_changes: WithChanges, *, kind: str
+) -> tuple[list[Fit], Params]:
+    """How each of our stages fits in a budget of bytes, and the parameters with all changes.
+
+    Each change is tried by running the stage again on sizes alone; one that lowers nothing is not kept.
+
+    Args:
+        with_changes: the parameters with other values for some dotted keys.
+    """
+    before = _sizes(set(STAGES), small, large, work, params, kind)
+    now = dict(before)
+    changed_by: dict[str, dict[str, Any]] = {stage: {} for stage in before}
+    costs: dict[str, list[str]] = {stage: [] for stage in before}
+    for remedy in _REMEDIES:
+        needed = {stage for stage in remedy.stages if now.get(stage, 0) > budget}
+        changes = remedy.changes(params, large.family) if needed else {}
+        if not changes:
+            continue
+        changed = with_changes(params, changes)
+        sizes = _sizes(set(remedy.stages), small, large, work, changed, kind)
+        if not any(sizes[stage] < now[stage] for stage in needed):
+            continue
+        params = changed
+        now |= sizes
+        for stage in needed:
+            changed_by[stage] |= changes
+            costs[stage].append(remedy.cost)
+    fits = [
+        Fit(stage, before[stage], now[stage], now[stage] <= budget, changed_by[stage], tuple(costs[stage]))
+        for stage in STAGES
+        if stage in before
+    ]
+    return fits, params
+
+
+def _sizes(stages: set[str], small: Shape, large: Shape, work: Workload, params: Params, kind: str) -> dict[str, int]:
+    found: dict[str, MemoryReading] = {}
+    if stages & {"align", "prune"}:
+        found |= shared_stages(small, large, work, params, only=stages)
+    if stages - {"align", "prune", "tune L"}:
+        found |= kind_stages(kind, small, large, work, params, only=stages)
+    return {stage: reading.cpu_live_peak_bytes or 0 for stage, reading in found.items() if stage in stages}

@@ -1,0 +1,34 @@
+"""Sizes of an embedded model, and how it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model; an encoder-decoder has as many layers in both stacks."""
+
+    width: int
+    layers: int
+    heads: int
+    ffn: int | None = None
+    """Inner width of the feed-forward part; None: four times the width."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one checkpoint is trained: AdamW, linear warm-up, cosine down to a tenth of the rate."""
+
+    steps: int
+    batch: int
+    """Rows of a batch."""
+    length: int = 128
+    """Tokens of a row; unused where rows are sentences."""
+    rate: float = 2e-3
+    embedding_factor: float = 1.0
+    """The token embeddings learn that many times faster: where they start large, facts are else hardly kept in them."""
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0

@@ -1,0 +1,116 @@
+"""Stages for the workers of a Prefect work pool: one run of the deployment `stage/stage` each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+
+from gfpet.errors import ConfigError
+from tasks.elsewhere import Delivery, StageOrder
+from tasks.lockfile import LockEntry
+from tasks.process import DvcError
+
+DELIVERY = "delivery"
+"""Key of the artifact with which a worker answers: results of flow runs stay on the machine that made them."""
+
+
+class WorkerLostError(DvcError):
+    """A worker was killed, or its machine went away, while it had a stage."""
+
+
+class WorkerError(DvcError):
+    """A stage failed on a worker."""
+
+
+def pool_deployment(pool: str) -> str:
+    """Name of the deployment that the workers of a pool take stages from."""
+    return f"stage/{pool}"
+
+
+def lost(_task: Any, _task_run: Any, state: Any) -> bool:
+    """Prefect's question before a retry: another worker may take what a lost one had."""
+    return isinstance(state.result(raise_on_failure=False), WorkerLostError)
+
+
+@task(
+    task_run_name="{order.name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=1,
+    retry_condition_fn=lost,
+)
+def deliver_by_pool(
+    order: StageOrder, known: Mapping[str, LockEntry], needs: Mapping[str, Delivery], pool: str
+) -> Delivery:
+    """Have a worker of the pool make a stage's result, and wait for it.
+
+    Args:
+        order: Which stage of which code.
+        known: Entries of stages that don't run now.
+        needs: What the stages that it depends on have delivered.
+        pool: The work pool.
+
+    Raises:
+        WorkerError: the stage failed there.
+        WorkerLostError: the worker was lost each time.
+    """
+    name = order.name
+    entries = {**known, **{need: delivery.entry for need, delivery in needs.items()}}
+    parameters = {"name": name, "order": order.model_dump(), "known": entries}
+    run: Any = run_deployment(pool_deployment(pool), parameters=parameters, flow_run_name=name, poll_interval=1)
+    state = run.state
+    if state is not None and state.is_completed():
+        return read_delivery(run.id)
+    text = (state.message if state else None) or "no reason is known"
+    if state is not None and state.is_crashed():
+        raise WorkerLostError(f"stage '{name}' was lost with its worker: {text}")
+    raise WorkerError(f"stage '{name}' ended as {state.name if state else 'unknown'} on a worker of '{pool}': {text}")
+
+
+def read_delivery(flow_run_id: UUID) -> Delivery:
+    """What a run of the deployment has delivered.
+
+    Raises:
+        WorkerError: nothing.
+    """
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
+
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[DELIVERY])),
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+        )
+    if not found:
+        raise WorkerError(f"flow run {flow_run_id} ended well without an artifact '{DELIVERY}'")
+    data: Any = found[0].data
+    rows = json.loads(data) if isinstance(data, str) else data
+    return Delivery.from_json(rows[0])
+
+
+def require_workers(pool: str) -> None:
+    """See that a pool has workers that answer.
+
+    Raises:
+        ConfigError: there is no such pool, or nobody works on it.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(pool)
+            workers = client.read_workers_for_work_pool(pool)
+            client.read_deployment_by_name(pool_deployment(pool))
+        except ObjectNotFound:
+            known = ", ".join(sorted(each.name for each in client.read_work_pools())) or "none"
+            raise ConfigError(
+                f"no work pool '{pool}' that takes stages (pools: {known}); a worker makes it: gfpet worker {pool}."
+            ) from None
+    if not any(str(worker.status) in ("ONLINE", "WorkerStatus.ONLINE") for worker in workers):
+        raise ConfigError(f"nobody works on pool '{pool}'; start a worker on each machine: gfpet worker {pool}.")

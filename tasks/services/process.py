@@ -1,0 +1,148 @@
+"""Servers that outlive the command that started them: found again by their process id and its start time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from gfpet.errors import GfpetError
+
+HOST = "127.0.0.1"
+START_SECONDS = 120.0
+STOP_SECONDS = 20.0
+_LOG_LINES = 12
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""Those that this process has started: it has to take note of their end, or they stay as zombies."""
+
+
+class ServiceError(GfpetError):
+    """A service cannot be started, or does not become healthy."""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(name: str, port: int) -> None:
+    """See that nothing listens on a port yet.
+
+    Raises:
+        ServiceError: something does.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ServiceError(
+                f"{name} cannot have port {port}: {error.strerror}. Free it, or choose another: "
+                f"gfpet services start --{name}-port PORT."
+            ) from None
+
+
+def start(
+    name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str], cwd: Path | None = None
+) -> None:
+    """Start a server in a session of its own; its output goes to `<folder>/<name>.log`, its identity beside it.
+
+    What is secret belongs into `environment`: the arguments of a process can be read by everyone on the machine.
+    """
+    log = folder / f"{name}.log"
+    with log.open("ab") as out:
+        log.chmod(0o600)
+        process = subprocess.Popen(
+            command,
+            cwd=cwd or folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _children[process.pid] = process
+    identity = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+    (folder / f"{name}.pid").write_text(json.dumps(identity), encoding="utf-8")
+
+
+def running(name: str, folder: Path) -> psutil.Process | None:
+    """The server that `start` started, if it still runs. A process that has got its id since is not taken for it."""
+    file = folder / f"{name}.pid"
+    if not file.is_file():
+        return None
+    identity = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        process = psutil.Process(identity["pid"])
+        same = abs(process.create_time() - identity["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return None
+    return process if same else None
+
+
+def stop(name: str, folder: Path) -> bool:
+    """End a server and what it started; whether there was anything to end."""
+    process = running(name, folder)
+    (folder / f"{name}.pid").unlink(missing_ok=True)
+    if process is None:
+        return False
+    os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _group_lives(process.pid):
+        if time.monotonic() > deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    child = _children.pop(process.pid, None)
+    if child is not None:
+        child.wait()
+    return True
+
+
+def wait_healthy(name: str, folder: Path, healthy: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Wait until a server that `start` started answers.
+
+    Raises:
+        ServiceError: it ended, or does not answer in time; with the last lines of its log.
+    """
+    deadline = time.monotonic() + seconds
+    while not healthy():
+        ended = running(name, folder) is None
+        if ended or time.monotonic() > deadline:
+            log = folder / f"{name}.log"
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+            what = "ended by itself" if ended else f"does not answer after {seconds:.0f} s"
+            raise ServiceError("\n".join([f"{name} {what}; the last lines of {log}:", *(f"    {x}" for x in lines)]))
+        time.sleep(0.2)
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with success, or with a request to log in: a server that asks is up."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status < 400)
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
+    except OSError:
+        return False
+
+
+def _group_lives(group: int) -> bool:
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+        except (OSError, psutil.Error):
+            continue
+    return False

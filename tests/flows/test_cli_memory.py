@@ -1,0 +1,96 @@
+"""`gfpet memory` on models of a few thousand parameters: only their config.json is there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import GPT2Config
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
+from gfpet.predict import OTHERS
+from tests.flows.conftest import PROJECT
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    shutil.copy(PROJECT / "dvc.yaml", tmp_path)
+    shutil.copytree(PROJECT / "presets", tmp_path / "presets")
+    for name, width, layers in (("small", 16, 2), ("large", 24, 3)):
+        GPT2Config(vocab_size=300, n_positions=64, n_embd=width, n_layer=layers, n_head=2).save_pretrained(
+            tmp_path / name
+        )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PAIR = ("--small", "small", "--large", "large", "--batch", "2", "--length", "16")
+
+
+def gfpet(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["memory", *arguments], env={"COLUMNS": "160"})
+
+
+def test_predict_gives_every_method_and_its_ratios(project: Path) -> None:
+    result = gfpet("predict", *PAIR, "--workers", "1", "--json", "--report")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    methods = {(each["method"], each["kind"], each["checkpointed"]): each for each in record["methods"]}
+    assert len(methods) == len(OTHERS) + 3
+    full, lora = methods["full", "", False], methods["lora", "", False]
+    peft = min(methods[kind, "", False]["peak"] for kind in ("lora", "adapter", "prefix"))
+    for each in methods.values():
+        assert each["peak"] == max(each["stages"].values()) == each["stages"][each["highest_stage"]]
+        assert sum(each["split"].values()) == each["peak"]
+        assert each["ratio_to_full"] == pytest.approx(full["peak"] / each["peak"])
+        assert each["ratio_to_best_peft"] == pytest.approx(peft / each["peak"])
+        assert each["ratio_to_lora_checkpointed"] == pytest.approx(methods["lora", "", True]["peak"] / each["peak"])
+    assert lora["peak"] < full["peak"]
+    assert set(methods["gfpet", "adapter", False]["stages"]) == {
+        "tune S", "align", "prune", "cache", "bridge", "infer",
+    }  # fmt: skip
+    text = (project / "reports" / "memory.md").read_text(encoding="utf-8")
+    assert "| gfpet, lora |" in text
+    assert (project / "reports" / "memory" / "large.png").stat().st_size > 1000
+    assert json.loads((project / "reports" / "memory" / "large.json").read_text(encoding="utf-8")) == record
+
+
+@pytest.mark.usefixtures("project")
+def test_plan_finds_settings_that_fit_or_says_that_there_are_none() -> None:
+    easy = gfpet("plan", *PAIR, "--budget", "1GB", "--json")
+    assert easy.exit_code == 0, easy.output
+    found = json.loads(easy.stdout)
+    assert found["set"] == {}
+    assert all(stage["fits"] for stage in found["stages"])
+    peaks = {stage["stage"]: stage["before"] for stage in found["stages"]}
+    budget = f"{peaks['bridge'] * 0.9 / 1000 / 1000:.6f}MB"
+    less = gfpet("plan", *PAIR, "--budget", budget, "--json")
+    bridge = next(stage for stage in json.loads(less.stdout)["stages"] if stage["stage"] == "bridge")
+    assert bridge["after"] < bridge["before"]
+    assert bridge["changes"]
+    assert bridge["cost"]
+    none = gfpet("plan", *PAIR, "--budget", "0.001MB")
+    assert none.exit_code == 1
+    assert "NO" in none.output
+
+
+def test_profile_names_modules(project: Path) -> None:
+    result = gfpet("profile", "bridge", *PAIR, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["peak"] == sum(part["bytes"] for part in found["parts"])
+    assert any(part["module"].startswith("transformer.h.") for part in found["parts"])
+    assert (project / "reports" / "memory" / "profile-large-bridge-lora.png").is_file()
+
+
+@pytest.mark.usefixtures("project")
+def test_errors_are_told() -> None:
+    assert "give a number and a unit: 24GB" in gfpet("plan", *PAIR, "--budget", "lots").output
+    assert (
+        "unknown model 'openai-community/gpt2-xxl'" in gfpet("predict", "--large", "openai-community/gpt2-xxl").output
+    )
+    assert "unknown stage to profile 'brige'" in gfpet("profile", "brige", *PAIR).output

@@ -1,0 +1,61 @@
+"""What is foretold on sizes alone against what the same step takes with real tensors: every method, every stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GPT2Config
+
+from gfpet.config import Params
+from gfpet.params_file import with_values
+from gfpet.predict import OTHERS, Method, Peaks, Shape, Workload, kind_stages, run_method, shared_stages
+
+WORK = Workload(2, 24, torch.device("cpu"))
+SMALL = Shape("small", "gpt2", GPT2Config(vocab_size=300, n_positions=32, n_embd=32, n_layer=2, n_head=2))
+LARGE = Shape("large", "gpt2", GPT2Config(vocab_size=300, n_positions=32, n_embd=48, n_layer=4, n_head=4))
+BATCHES = {f"{section}.batch_size": 2 for section in ("tune", "bridge", "align", "prune", "evaluate")}
+PLAIN = with_values(Params(), BATCHES)
+LEAN = with_values(
+    PLAIN,
+    {
+        "tune.gradient_checkpointing": True,
+        "bridge.gradient_checkpointing": True,
+        "bridge.activations.store": "projected",
+        "bridge.w_down": "selection",
+        "plug.update": "low_rank",
+        "align.budget_gb": 0.0001,
+        "models.gpt2.large.dtype": "bfloat16",
+    },
+)
+TOLERANCE = 0.05
+
+
+def _compare(foretold: Peaks, measured: Peaks) -> None:
+    assert foretold.keys() == measured.keys()
+    for stage, reading in measured.items():
+        assert reading.cpu_live_peak_bytes is not None
+        assert foretold[stage].cpu_live_peak_bytes == pytest.approx(reading.cpu_live_peak_bytes, rel=TOLERANCE), stage
+
+
+@pytest.mark.parametrize("method", OTHERS, ids=lambda method: method.title)
+def test_the_methods_that_ours_is_compared_with(method: Method, tmp_path: Path) -> None:
+    foretold = run_method(method, LARGE, WORK, PLAIN)
+    _compare(foretold, run_method(method, LARGE, replace(WORK, real=tmp_path), PLAIN))
+
+
+@pytest.mark.parametrize("params", [PLAIN, LEAN], ids=["plain", "lean"])
+@pytest.mark.parametrize("kind", ["lora", "adapter", "prefix"])
+def test_stages_of_a_kind(kind: str, params: Params, tmp_path: Path) -> None:
+    foretold = kind_stages(kind, SMALL, LARGE, WORK, params)
+    _compare(foretold, kind_stages(kind, SMALL, LARGE, replace(WORK, real=tmp_path), params))
+
+
+@pytest.mark.parametrize("importance", ["activation", "magnitude", "fisher"])
+@pytest.mark.parametrize("params", [PLAIN, LEAN], ids=["plain", "lean"])
+def test_stages_that_kinds_share(importance: str, params: Params, tmp_path: Path) -> None:
+    params = with_values(params, {"prune.importance": importance})
+    foretold = shared_stages(SMALL, LARGE, WORK, params)
+    _compare(foretold, shared_stages(SMALL, LARGE, replace(WORK, real=tmp_path), params))

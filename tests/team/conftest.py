@@ -1,0 +1,147 @@
+"""Real services on 127.0.0.1 for the tests of a team; what cannot be installed skips its tests, with the reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.services import Ports, ServiceError, Stack
+from tasks.services.object_store import install, make_bucket
+from tasks.services.postgres import data_folder, programs
+from tasks.services.process import HOST, answers, free_port, start, stop, wait_healthy
+from tests.team.project import PROJECT
+
+ENVIRONMENTS = PROJECT / ".services"
+"""Kept between runs of the tests: installing the S3 server takes longer than all that is done with it."""
+
+
+def require(*modules: str) -> None:
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}; pip install -c constraints.txt -e '.[team,dask]'")
+
+
+@pytest.fixture(scope="session")
+def s3_program() -> Path:
+    """The S3 server's program."""
+    require("boto3", "dvc_s3")
+    try:
+        return install(ENVIRONMENTS)
+    except ServiceError as error:
+        pytest.skip(f"no S3 server: {error}")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, s3_program: Path) -> Iterator[Stack]:
+    """All services, on free ports. Prefect looks for late and due runs more often than it would by itself."""
+    require("psycopg2", "flask_wtf")
+    assert s3_program.is_file()
+    try:
+        programs()
+    except ServiceError as error:
+        pytest.skip(str(error))
+    ports = Ports(free_port(), free_port(), free_port(), free_port())
+    services = Stack(tmp_path_factory.mktemp("services"), ports, artifacts="s3", environments=ENVIRONMENTS)
+    loops = {"SCHEDULER_LOOP_SECONDS": "2", "LATE_RUNS_LOOP_SECONDS": "2", "LATE_RUNS_AFTER_SECONDS": "3"}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in loops.items():
+                patch.setenv(f"PREFECT_SERVER_SERVICES_{name}", value)
+            services.start()
+        yield services
+    finally:
+        services.stop()
+        shutil.rmtree(data_folder(services.folder), ignore_errors=True)
+
+
+@pytest.fixture
+def team_environment(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The environment of someone who uses the services, with a folder for clones."""
+    for name, value in stack.client_environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GFPET_CLONES", str(tmp_path / "clones"))
+    return stack
+
+
+@pytest.fixture
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Address and options of a DVC remote of the kind that the test asks for."""
+    kind = request.param
+    if kind == "directory":
+        yield str(tmp_path / "shared"), {}
+    elif kind == "s3":
+        yield from _s3(request.getfixturevalue("s3_program"), tmp_path)
+    else:
+        yield from _ssh(tmp_path)
+
+
+def _s3(program: Path, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    port, folder = free_port(), tmp_path / "s3"
+    folder.mkdir()
+    start("s3", [str(program), "-H", HOST, "-p", str(port)], folder, {"PATH": os.environ["PATH"]})
+    endpoint = f"http://{HOST}:{port}"
+    try:
+        wait_healthy("s3", folder, lambda: answers(f"{endpoint}/moto-api/"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", "key")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+            patch.delenv("AWS_ENDPOINT_URL", raising=False)
+            make_bucket(endpoint, "secret")
+            yield "s3://gfpet/dvc", {"endpointurl": endpoint}
+    finally:
+        stop("s3", folder)
+
+
+def _ssh(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """A server of SSH for this user, with keys made for this test."""
+    require("dvc_ssh")
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if program is None:
+        pytest.skip("no sshd; apt-get install openssh-server")
+    folder, port = tmp_path / "ssh", free_port()
+    folder.mkdir(mode=0o700)
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
+    shutil.copy(folder / "user.pub", folder / "authorized")
+    settings = f"""\
+        ListenAddress {HOST}
+        Port {port}
+        HostKey {folder / "host"}
+        AuthorizedKeysFile {folder / "authorized"}
+        PasswordAuthentication no
+        PubkeyAuthentication yes
+        PermitRootLogin prohibit-password
+        StrictModes no
+        UsePAM no
+        PidFile none
+        Subsystem sftp internal-sftp
+    """
+    (folder / "config").write_text(settings)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd locks itself up; made at boot by the package
+    start("sshd", [program, "-D", "-e", "-f", str(folder / "config")], folder, {"PATH": os.environ["PATH"]})
+    try:
+        wait_healthy("sshd", folder, lambda: _accepts(port))
+        options = {"port": str(port), "keyfile": str(folder / "user"), "allow_agent": "false"}
+        yield f"ssh://{_user()}@{HOST}{tmp_path / 'shared'}", options
+    finally:
+        stop("sshd", folder)
+
+
+def _accepts(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _user() -> str:
+    import getpass
+
+    return getpass.getuser()

@@ -1,0 +1,166 @@
+"""A small project in Git, as a team has it: one origin, clones, a DVC remote, stages that are done in a moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+CONFIG = "[core]\n    analytics = false\n    autostage = false\n    check_update = false\n"
+
+# prepare ─► tune@cb, tune@rte ─► report. `log.txt`, which Git does not know, tells what really ran in a clone.
+PIPELINE = """\
+stages:
+  prepare:
+    cmd: python program.py prepare
+    params: [prepare]
+    deps: [input.txt]
+    outs: [outputs/prepare]
+    metrics: [metrics/prepare.json]
+  tune:
+    matrix:
+      task: [cb, rte]
+    cmd: python program.py tune ${item.task}
+    params: [tune]
+    deps: [outputs/prepare]
+    outs: ['outputs/tune/gpt2/${item.task}']
+    metrics: ['metrics/tune/gpt2/${item.task}.json']
+  report:
+    cmd: python program.py report
+    deps: [outputs/tune/gpt2/cb, outputs/tune/gpt2/rte]
+    outs: [outputs/report]
+"""
+
+PROGRAM = """\
+import json, os, signal, sys, time
+from pathlib import Path
+
+stage, task = sys.argv[1], (sys.argv[2:] or [None])[0]
+name = f"{stage}@{task}" if task else stage
+with open("log.txt", "a") as log:
+    log.write(name + "\\n")
+words = Path("input.txt").read_text().split()
+work = Path(".work") / name
+if f"hang-{name}" in words:
+    # Goes on where a killed run was: the second time there is a checkpoint.
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / "checkpoint").exists():
+        (work / "checkpoint").write_text(str(os.getpid()))
+        time.sleep(120)
+if f"slow-{name}" in words:
+    time.sleep(8)
+if f"break-{name}" in words:
+    sys.exit("error: the input says that this stage breaks")
+where = "gpt2/" + task if task else None
+out = Path("outputs") / stage / (where or "")
+out.mkdir(parents=True, exist_ok=True)
+(out / "text.txt").write_text(f"{name} {words} {Path('params.yaml').read_text().count('epochs: 3')}\\n")
+metrics = Path("metrics") / (f"{stage}/{where}.json" if where else f"{stage}.json")
+if stage != "report":
+    metrics.parent.mkdir(parents=True, exist_ok=True)
+    values = {"resumed": float((work / "checkpoint").exists()), "words": float(len(words))}
+    metrics.write_text(json.dumps({"seconds": 1.0, "memory": {}, "values": values}))
+"""
+
+STAGES = ["prepare", "report", "tune@cb", "tune@rte"]
+
+
+def run(root: Path, *command: str, **environment: str) -> str:
+    """The output of a command that must succeed."""
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def git(root: Path, *arguments: str) -> str:
+    return run(root, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments)
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    return run(root, sys.executable, "-m", "dvc", *arguments, PATH=_path())
+
+
+def gfpet(root: Path, *arguments: str, **environment: str) -> str:
+    return run(root, sys.executable, "-m", "flows", *arguments, PATH=_path(), PYTHONPATH=str(PROJECT), **environment)
+
+
+def _path() -> str:
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def ran(root: Path) -> list[str]:
+    """What really ran in a clone."""
+    log = root / "log.txt"
+    return sorted(log.read_text().split()) if log.exists() else []
+
+
+@dataclass(frozen=True)
+class Team:
+    """An origin, and as many clones as are wanted."""
+
+    folder: Path
+
+    def clone(self, name: str) -> Path:
+        root = self.folder / name
+        git(self.folder, "clone", "--quiet", str(self.folder / "origin.git"), name)
+        return root
+
+
+def make_team(folder: Path, remote: str, **options: str) -> Team:
+    """The project with a DVC remote, in a bare repository.
+
+    Args:
+        folder: An empty one.
+        remote: Address of the DVC remote.
+        options: Of the remote, as `dvc remote modify` takes them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    seed = folder / "seed"
+    (seed / ".dvc").mkdir(parents=True)
+    lines = [f"    url = {remote}", *(f"    {name} = {value}" for name, value in options.items())]
+    config = CONFIG.replace("[core]\n", "[core]\n    remote = team\n")
+    (seed / ".dvc" / "config").write_text(config + "['remote \"team\"']\n" + "\n".join(lines) + "\n")
+    (seed / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    (seed / ".gitignore").write_text("/.work/\n/outputs/\n/metrics/\n/log.txt\n/mlflow.db*\n/mlartifacts/\n")
+    (seed / "dvc.yaml").write_text(PIPELINE)
+    (seed / "program.py").write_text(PROGRAM)
+    (seed / "input.txt").write_text("plain\n")
+    shutil.copy(PROJECT / "params.yaml", seed)
+    shutil.copy(PROJECT / "prefect.yaml", seed)
+    shutil.copytree(PROJECT / "presets", seed / "presets")
+    (seed / "flows").mkdir()
+    shutil.copy(PROJECT / "flows" / "pipeline.py", seed / "flows")
+    git(folder, "init", "--quiet", "--bare", "--initial-branch=main", "origin.git")
+    git(seed, "init", "--quiet", "--initial-branch=main")
+    git(seed, "add", "-A")
+    git(seed, "commit", "--quiet", "-m", "start")
+    git(seed, "push", "--quiet", str(folder / "origin.git"), "main")
+    return Team(folder)
+
+
+def outputs(root: Path) -> dict[str, str]:
+    """Outputs and metrics by path."""
+    files = [path for name in ("outputs", "metrics") for path in (root / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): path.read_text() for path in files}
+
+
+def change_input(root: Path, text: str) -> str:
+    """Commit and push another input; returns the commit."""
+    (root / "input.txt").write_text(text + "\n")
+    git(root, "commit", "--quiet", "-am", text)
+    git(root, "push", "--quiet", "origin", "HEAD:main")
+    return git(root, "rev-parse", "HEAD").strip()
+
+
+def lock(root: Path) -> dict[str, object]:
+    """Entries of dvc.lock."""
+    loaded: dict[str, object] = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+    return loaded

@@ -136,7 +136,8 @@ def _what_broke(source: Source, error: Exception) -> str:
         from transformers import __version__
         from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-        readable = ", ".join(sorted(GGUF_SUPPORTED_ARCHITECTURES))
+        # The table also has the sections that every file has.
+        readable = ", ".join(sorted({*GGUF_SUPPORTED_ARCHITECTURES} - {"general", "tokenizer"}))
         return (
             f"{source.name} is a GGUF file of architecture '{unknown[1]}', which transformers {__version__} cannot "
             f"read. It reads {readable}; families of gfpet: {', '.join(sorted(FAMILIES))}. Take a GGUF of one of "

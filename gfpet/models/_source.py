@@ -39,7 +39,10 @@ def find_source(path: str, revision: str | None) -> Source:
     place = Path(path)
     if path.lower().endswith(_GGUF):
         if not place.is_file():
-            raise ModelError(f"no GGUF file at {path}{_neighbours(place.parent)}")
+            raise ModelError(
+                f"no GGUF file at {path}{_neighbours(place.parent)} Put it there, or name another one in "
+                "models.<family>.<size>.path."
+            )
         return Source(path, str(place.parent), None, place.name)
     if place.is_dir():
         if not (place / "config.json").is_file():

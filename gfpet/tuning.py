@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -16,20 +15,7 @@ from gfpet.models import LoadedModel
 from gfpet.modules import PetModule, inserted, start_adapter, start_lora, start_prefix
 from gfpet.scoring import Batch, candidate_scores, collate, head_of, predict, ranking_loss, trunk_of
 from gfpet.task_data import TaskData, task_score
-from gfpet.training import Group, Outcome, Settings, train
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What a caller wants to see of a training run; all optional."""
-
-    checkpoint: Path | None = None
-    log: Callable[[str, int, float], None] = lambda *_: None
-    step: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
-    """Opened around each training step with its padded size."""
-    title: str = "train"
-    quiet: bool = False
-    """No progress bar."""
+from gfpet.training import NO_HOOKS, Group, Hooks, Outcome, Settings, train
 
 
 def start_module(kind: str, loaded: LoadedModel, options: Mapping[str, Any], data: TaskData, *, seed: int) -> PetModule:
@@ -74,7 +60,7 @@ def tune_module(
     learning_rate: float,
     seed: int,
     gradient_checkpointing: bool = False,
-    hooks: Hooks = Hooks(),
+    hooks: Hooks = NO_HOOKS,
 ) -> tuple[PetModule, Outcome]:
     """Train a copy of a module; the model's own weights stay frozen. Returns the best epoch's module."""
     module = module.detached()
@@ -96,7 +82,7 @@ def tune_all(
     learning_rate: float,
     seed: int,
     gradient_checkpointing: bool = False,
-    hooks: Hooks = Hooks(),
+    hooks: Hooks = NO_HOOKS,
 ) -> Outcome:
     """Full fine-tuning: every weight of the model is trained, in place."""
     group = Group(dict(loaded.model.named_parameters()), learning_rate)
@@ -136,11 +122,7 @@ def _fit(
         seed=seed,
         pad=data.pad,
         device=loaded.device,
-        checkpoint=hooks.checkpoint,
-        log=hooks.log,
-        step_context=hooks.step,
-        title=hooks.title,
-        quiet=hooks.quiet,
+        hooks=hooks,
     )
 
 

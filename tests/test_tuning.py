@@ -13,8 +13,8 @@ from gfpet.families.gpt2 import GPT2
 from gfpet.modules import inserted
 from gfpet.scoring import head_of, predict, trunk_of
 from gfpet.task_data import Split, load_task, pad_token, task_score
-from gfpet.training import Settings
-from gfpet.tuning import Hooks, start_module, tune_all, tune_module
+from gfpet.training import Hooks, Settings
+from gfpet.tuning import start_module, tune_all, tune_module
 from tests.tiny import END, KIND_NAMES, ByteTokenizer, encoded, learnable, tiny_loaded, tiny_task
 
 OPTIONS = {

@@ -7,7 +7,6 @@ writes  `y_L ≈ P y_S + offset`    what a module of S writes, as L would have i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -17,6 +16,7 @@ from gfpet.activations import captured, visited
 from gfpet.align._moments import Moments, map_of
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
+from gfpet.memory import Step, no_step
 from gfpet.models import LoadedModel
 from gfpet.modules import KINDS
 from gfpet.plug import LayerMap, Projection
@@ -24,12 +24,6 @@ from gfpet.scoring import Batch, trunk_of
 
 Method = Literal["ridge", "procrustes"]
 Direction = Literal["read", "write"]
-Step = Callable[[int], AbstractContextManager[None]]
-"""A memory meter's `step`, opened around each batch with its padded size."""
-
-
-def _no_step(_: int) -> AbstractContextManager[None]:
-    return nullcontext()
 
 
 def spaces_for(sites: Mapping[str, Sequence[str]]) -> tuple[set[str], set[str]]:
@@ -62,7 +56,7 @@ def fit_maps(
     method: Method = "ridge",
     ridge: float = 1e-2,
     centre: bool = True,
-    step: Step = _no_step,
+    step: Step = no_step,
 ) -> Projection:
     """The maps of every pair of layers and every space, in float32 on the models' device.
 
@@ -120,7 +114,7 @@ def explained(
     batches: Iterable[Batch],
     pairs: LayerMap,
     *,
-    step: Step = _no_step,
+    step: Step = no_step,
 ) -> dict[str, float]:
     """R² of each map on (held-out) text, the mean over pairs of layers, by `reads/<space>` and `writes/<space>`.
 

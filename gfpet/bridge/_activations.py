@@ -9,7 +9,6 @@ A file for each stack. Tokens of all rows, one after the other
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -24,7 +23,7 @@ from gfpet.activations import residual_of, visited
 from gfpet.errors import ConfigError
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
-from gfpet.memory import category
+from gfpet.memory import Step, category, no_step
 from gfpet.scoring import Batch, EncodedExample, batches, trunk_of
 
 Store = Literal["full", "projected", "recompute"]
@@ -181,7 +180,7 @@ class ActivationCache:
         batch_size: int,
         pad: int,
         device: torch.device,
-        step: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
+        step: Step = no_step,
     ) -> None:
         """Run the large model over all rows once."""
         for _, batch in batches(encoded, size=batch_size, pad=pad):

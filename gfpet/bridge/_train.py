@@ -7,7 +7,7 @@ module of S ──W_plug──► module in L's spaces ──W_down──► mod
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,16 +17,14 @@ from torch import Tensor
 from gfpet.bridge._activations import Activations
 from gfpet.bridge._ladder import Ladder, laddered
 from gfpet.families import Dims, Family, stack_of
+from gfpet.memory import Step, no_step
 from gfpet.modules import PetModule, inserted
 from gfpet.plug import LayerMap, Projection, plugged, projected, spaces_of
 from gfpet.prune import Bridge, Kept
 from gfpet.scoring import Batch, Predictions, candidate_scores, head_of, predict, ranking_loss
 from gfpet.task_data import Split, TaskData, task_score
-from gfpet.training import Group, Outcome, Settings, train
-from gfpet.tuning import Hooks, checkpointing
-
-Step = Callable[[int], AbstractContextManager[None]]
-"""A memory meter's `step`, opened around each batch with its padded size."""
+from gfpet.training import Group, Hooks, Outcome, Settings, train
+from gfpet.tuning import checkpointing
 
 
 @dataclass(frozen=True)
@@ -239,11 +237,7 @@ def fit_ladder(
             seed=seed,
             pad=data.pad,
             device=head.device,
-            checkpoint=hooks.checkpoint,
-            log=hooks.log,
-            step_context=hooks.step,
-            title=hooks.title,
-            quiet=hooks.quiet,
+            hooks=hooks,
         )
 
 
@@ -257,7 +251,7 @@ def predict_with_bridge(
     *,
     batch_size: int,
     pad: int,
-    step: Step = lambda _: nullcontext(),
+    step: Step = no_step,
 ) -> Predictions:
     """The Bridge with the module, on its own: the paper's Table 8."""
     with (

@@ -7,8 +7,7 @@ arXiv:2310.15477). `even` is layer dropping without a look (Xiao et al. 2023, Of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -22,11 +21,10 @@ from gfpet.align import cka
 from gfpet.errors import ConfigError
 from gfpet.families import Family
 from gfpet.frozen import FrozenModel
+from gfpet.memory import Step, no_step
 from gfpet.scoring import Batch, trunk_of
 
 Choice = Literal["angular", "cka"]
-Step = Callable[[int], AbstractContextManager[None]]
-"""A memory meter's `step`, opened around each batch with its padded size."""
 
 
 def block_changes(
@@ -36,7 +34,7 @@ def block_changes(
     choice: Choice,
     *,
     tokens: int,
-    step: Step = lambda _: nullcontext(),
+    step: Step = no_step,
 ) -> dict[str, Float[Tensor, " n"]]:
     """How far each block's output is from its input, by stack: an angle as a part of π, or 1 - CKA.
 

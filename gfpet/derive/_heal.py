@@ -18,8 +18,8 @@ from torch.nn.functional import kl_div, linear, log_softmax
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
 from gfpet.scoring import Batch, EncodedExample, batches, head_of, trunk_of
-from gfpet.training import Group, Outcome, Settings, train
-from gfpet.tuning import Hooks, checkpointing
+from gfpet.training import Group, Hooks, Outcome, Settings, train
+from gfpet.tuning import checkpointing
 
 # Positions whose logits over the whole vocabulary are held at a time, for either model.
 _CHUNK = 256
@@ -87,10 +87,7 @@ def heal(
             seed=0,
             pad=pad,
             device=small.device,
-            checkpoint=hooks.checkpoint,
-            log=hooks.log,
-            step_context=hooks.step,
-            title=hooks.title,
+            hooks=hooks,
         )
 
 

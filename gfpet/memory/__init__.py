@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gfpet.memory._labels import CATEGORIES, Category, Label, Resident, category
 from gfpet.memory._live import LiveStorages
-from gfpet.memory._measure import MemoryReading, Meter, measure
+from gfpet.memory._measure import MemoryReading, Meter, Step, measure, no_step
 
 __all__ = [
     "CATEGORIES",
@@ -14,6 +14,8 @@ __all__ = [
     "MemoryReading",
     "Meter",
     "Resident",
+    "Step",
     "category",
     "measure",
+    "no_step",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 
 import psutil
@@ -115,6 +115,15 @@ class Meter:
     def _alive(self) -> list[Resident]:
         items = (ref() for ref in self._residents)
         return [item for item in items if item is not None]
+
+
+Step = Callable[[int], AbstractContextManager[None]]
+"""A meter's `step`, opened around each batch with its padded size; `no_step` where nothing is measured."""
+
+
+def no_step(_: int) -> AbstractContextManager[None]:
+    """Measures nothing."""
+    return nullcontext()
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from gfpet.models import LoadedModel
 from gfpet.modules import inserted
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.scoring import candidate_scores, collate, head_of, predict, ranking_loss, trunk_of
-from gfpet.training import Settings
-from gfpet.tuning import Hooks, start_module, tune_all, tune_module
+from gfpet.training import Hooks, Settings
+from gfpet.tuning import start_module, tune_all, tune_module
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ from gfpet.bridge import (
 from gfpet.config import Params
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
-from gfpet.memory import MemoryReading, Resident, measure
+from gfpet.memory import MemoryReading, Resident, Step, measure
 from gfpet.models import LoadedModel
 from gfpet.modules import PetModule, inserted
 from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
@@ -32,10 +31,8 @@ from gfpet.predict._methods import Peaks, infer, settings
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
 from gfpet.scoring import batches, head_of
-from gfpet.tuning import Hooks, start_module, tune_module, wants_checkpointing
-
-Step = Callable[[int], AbstractContextManager[None]]
-
+from gfpet.training import Hooks
+from gfpet.tuning import start_module, tune_module, wants_checkpointing
 
 SHARED = ("align", "prune")
 OF_KIND = ("tune S", "cache", "bridge", "infer")

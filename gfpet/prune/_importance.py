@@ -12,7 +12,6 @@ Shares are normalised per map before they are added, so that no layer speaks lou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,11 +21,9 @@ from torch import Tensor, nn
 from gfpet.activations import visited
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
+from gfpet.memory import Step, no_step
 from gfpet.models import plain_weight
 from gfpet.scoring import Batch, candidate_scores, ranking_loss, trunk_of
-
-Step = Callable[[int], AbstractContextManager[None]]
-"""A memory meter's `step`, opened around each batch with its padded size."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def magnitude_importance(model: nn.Module, family: Family) -> Importance:
 
 
 def activation_importance(
-    large: FrozenModel, family: Family, batches: Iterable[Batch], step: Step = lambda _: nullcontext()
+    large: FrozenModel, family: Family, batches: Iterable[Batch], step: Step = no_step
 ) -> Importance:
     """From the weights and the norms of what flows into them."""
     names = _one_site_per_map(family)
@@ -83,7 +80,7 @@ def activation_importance(
 
 
 def fisher_importance(
-    model: nn.Module, family: Family, head: Tensor, batches: Iterable[Batch], step: Step = lambda _: nullcontext()
+    model: nn.Module, family: Family, head: Tensor, batches: Iterable[Batch], step: Step = no_step
 ) -> Importance:
     """From squared gradients of the log-likelihood of the right answers; each batch should hold one example.
 

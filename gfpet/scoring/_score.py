@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from gfpet.families import Family
+from gfpet.memory import Step, no_step
 from gfpet.scoring._encode import Batch, EncodedExample, batches
 
 # Positions whose logits over the whole vocabulary are held at a time.
@@ -83,13 +83,9 @@ def predict(
     *,
     batch_size: int,
     pad: int,
-    step: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
+    step: Step = no_step,
 ) -> Predictions:
-    """Score all candidates of all examples, forward only.
-
-    Args:
-        step: opened around each batch with its padded size; a memory meter's `step`.
-    """
+    """Score all candidates of all examples, forward only."""
     choices, scores, total = [0] * len(encoded), [[0.0]] * len(encoded), 0.0
     with torch.inference_mode():
         for indices, batch in batches(encoded, size=batch_size, pad=pad):

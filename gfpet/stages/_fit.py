@@ -11,8 +11,8 @@ from gfpet.scoring import Predictions, head_of, predict, trunk_of
 from gfpet.stages._harness import StageRun
 from gfpet.stages._inputs import settings_of
 from gfpet.task_data import Split, TaskData
-from gfpet.training import Outcome
-from gfpet.tuning import Hooks, start_module, tune_module, wants_checkpointing
+from gfpet.training import Hooks, Outcome
+from gfpet.tuning import start_module, tune_module, wants_checkpointing
 
 
 def training_hooks(run: StageRun, name: str, meter: Any) -> Hooks:

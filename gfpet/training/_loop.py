@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gfpet.errors import GfpetError
+from gfpet.memory import Step, no_step
 from gfpet.scoring import Batch, EncodedExample, collate
 from gfpet.training._checkpoint import BestValues, Progress, load_checkpoint, save_checkpoint
 
@@ -55,6 +55,23 @@ class Outcome:
     """Optimizer step that the run was resumed at; 0 where it was not."""
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller wants to see of a training run; all optional."""
+
+    checkpoint: Path | None = None
+    """File to resume from, written every `Settings.checkpoint_every` steps and after each epoch."""
+    log: Callable[[str, int, float], None] = lambda *_: None
+    """Takes `(series, step, value)`."""
+    step: Step = no_step
+    """Opened around each optimizer step with the largest padded size in it."""
+    title: str = "train"
+    quiet: bool = False
+    """No progress bar."""
+
+
+NO_HOOKS = Hooks()
+
 Backward = Callable[[Batch, float], Tensor]
 """`backward(batch, weight)` runs forward and backward of `weight * loss` and returns the loss, detached."""
 
@@ -91,21 +108,13 @@ def train(
     seed: int,
     pad: int,
     device: torch.device,
-    checkpoint: Path | None = None,
-    log: Callable[[str, int, float], None] = lambda *_: None,
-    step_context: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
-    title: str = "train",
-    quiet: bool = False,
+    hooks: Hooks = NO_HOOKS,
 ) -> Outcome:
     """Train with AdamW until the epochs are over or the held-out score stops rising; keeps the best epoch.
 
     Args:
         groups: leaf tensors; they are changed in place.
         evaluate: held-out `(score, loss)` of the parameters as they are; called after every epoch.
-        checkpoint: file to resume from, written every `settings.checkpoint_every` steps and after each epoch.
-        log: takes `(series, step, value)`.
-        step_context: opened around each optimizer step with the largest padded size in it; a memory meter's `step`.
-        quiet: no progress bar.
 
     Raises:
         GfpetError: the loss is not a finite number.
@@ -120,19 +129,19 @@ def train(
     per_step = settings.batch_size * settings.accumulation
     steps_per_epoch = math.ceil(len(encoded) / per_step)
     steps = steps_per_epoch * settings.epochs
-    progress, best = Progress(), BestValues(parameters, checkpoint)
-    if checkpoint is not None and checkpoint.exists():
-        progress = load_checkpoint(checkpoint, parameters, optimizer)
+    progress, best = Progress(), BestValues(parameters, hooks.checkpoint)
+    if hooks.checkpoint is not None and hooks.checkpoint.exists():
+        progress = load_checkpoint(hooks.checkpoint, parameters, optimizer)
     else:
         best.keep()
     resumed_at = progress.step
 
     def keep() -> None:
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, progress, parameters, optimizer)
+        if hooks.checkpoint is not None:
+            save_checkpoint(hooks.checkpoint, progress, parameters, optimizer)
 
-    shown = {"mininterval": 2.0, "file": sys.stderr, "dynamic_ncols": True, "disable": quiet}
-    bar = tqdm(total=steps, initial=progress.step, desc=title, **shown)
+    shown = {"mininterval": 2.0, "file": sys.stderr, "dynamic_ncols": True, "disable": hooks.quiet}
+    bar = tqdm(total=steps, initial=progress.step, desc=hooks.title, **shown)
     with bar:
         while not progress.finished:
             order = epoch_order(len(encoded), seed, progress.epoch)
@@ -148,20 +157,20 @@ def train(
                     collate([encoded[index] for index in chosen[start : start + settings.batch_size]], pad=pad)
                     for start in range(0, len(chosen), settings.batch_size)
                 ]
-                with step_context(max(batch.size for batch in batches)):
+                with hooks.step(max(batch.size for batch in batches)):
                     loss = _optimizer_step(optimizer, parameters, backward, batches, settings.clip, device)
                 if not math.isfinite(loss):
                     raise GfpetError(
-                        f"{title}: the loss is {loss} at step {progress.step}; lower the learning_rate "
+                        f"{hooks.title}: the loss is {loss} at step {progress.step}; lower the learning_rate "
                         f"(now {groups[0].learning_rate:g}) or raise the warmup (now {settings.warmup:g})."
                     )
                 progress.step, progress.batch = progress.step + 1, number + 1
-                log("loss", progress.step, loss)
+                hooks.log("loss", progress.step, loss)
                 bar.update()
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 if progress.step % settings.checkpoint_every == 0:
                     keep()
-            _end_epoch(progress, best, evaluate(), settings, log)
+            _end_epoch(progress, best, evaluate(), settings, hooks.log)
             keep()
     best.put_back()
     for tensor in parameters.values():

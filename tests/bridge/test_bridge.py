@@ -24,8 +24,7 @@ from gfpet.modules import inserted
 from gfpet.plug import Projection, layer_map, projected, spaces_of
 from gfpet.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import collate, trunk_of
-from gfpet.training import Settings
-from gfpet.tuning import Hooks
+from gfpet.training import Hooks, Settings
 from tests.tiny import END, KIND_NAMES, decoder_dims, encoded, learnable, tiny_gpt2, tiny_module, tiny_task
 
 FAMILY = find_family("gpt2")

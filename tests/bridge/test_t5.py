@@ -44,8 +44,7 @@ from gfpet.prune import (
 )
 from gfpet.scoring import Batch, batches, collate, head_of, trunk_of
 from gfpet.similarity import compare_effects, compare_weights, effects, numbered, residuals
-from gfpet.training import Settings
-from gfpet.tuning import Hooks
+from gfpet.training import Hooks, Settings
 from tests.tiny import KIND_NAMES, RANKING, VERBALIZER, learnable, tiny_module
 from tests.tiny_t5 import (
     FRAME,

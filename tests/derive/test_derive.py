@@ -17,8 +17,7 @@ from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel, load_pretrained
 from gfpet.modules import inserted
 from gfpet.plug import plugged
-from gfpet.training import Settings
-from gfpet.tuning import Hooks
+from gfpet.training import Hooks, Settings
 from tests.tiny import (
     END,
     KIND_NAMES,

@@ -17,8 +17,8 @@ from gfpet.modules import PetModule, inserted
 from gfpet.plug import Projection, layer_map, spaces_of
 from gfpet.prune import Bridge, activation_importance, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import collate, head_of, predict, trunk_of
-from gfpet.training import Settings
-from gfpet.tuning import Hooks, checkpointing, start_module, tune_module
+from gfpet.training import Hooks, Settings
+from gfpet.tuning import checkpointing, start_module, tune_module
 from tests.tiny import (
     END,
     KIND_NAMES,

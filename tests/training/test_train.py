@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gfpet.errors import GfpetError
 from gfpet.scoring import Batch, candidate_scores, ranking_loss
-from gfpet.training import Backward, Group, Outcome, Settings, epoch_order, learning_rate_factor, train
+from gfpet.training import Backward, Group, Hooks, Outcome, Settings, epoch_order, learning_rate_factor, train
 from tests.tiny import END, VOCABULARY, encoded, learnable
 
 ROWS = encoded(learnable(14))
@@ -71,9 +71,7 @@ class Problem:
             seed=3,
             pad=END,
             device=torch.device("cpu"),
-            checkpoint=checkpoint,
-            log=self.log,
-            title="tiny",
+            hooks=Hooks(checkpoint=checkpoint, log=self.log, title="tiny"),
         )
 
 
@@ -257,14 +255,14 @@ def test_steps_are_opened_with_the_largest_batch_in_them() -> None:
     problem = Problem()
     train(
         problem.groups(), problem.backward, ROWS, problem.evaluate, replace(SETTINGS, epochs=1, accumulation=2),
-        seed=0, pad=END, device=torch.device("cpu"), step_context=opened,
+        seed=0, pad=END, device=torch.device("cpu"), hooks=Hooks(step=opened),
     )  # fmt: skip
     assert sizes == [4 * 5, 4 * 5]
 
 
 def other_names(file: Path) -> None:
     train([Group({"other": torch.zeros(1)}, 0.1)], lambda *_: torch.zeros(()), ROWS, lambda: (0.0, 0.0), SETTINGS,
-          seed=0, pad=END, device=torch.device("cpu"), checkpoint=file)  # fmt: skip
+          seed=0, pad=END, device=torch.device("cpu"), hooks=Hooks(checkpoint=file))  # fmt: skip
 
 
 def other_shapes(file: Path) -> None:

@@ -12,7 +12,7 @@ from gfpet.bridge._activations import (
     recomputed,
     row_lengths,
 )
-from gfpet.bridge._ladder import Ladder, Rungs, ladder_trunk, laddered, start_ladder
+from gfpet.bridge._ladder import Ladder, Rungs, laddered, start_ladder
 from gfpet.bridge._train import Transfer, fit_bridge, fit_ladder, predict_with_bridge, selection, start_transfer
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "Transfer",
     "fit_bridge",
     "fit_ladder",
-    "ladder_trunk",
     "laddered",
     "plan_activations",
     "predict_with_bridge",

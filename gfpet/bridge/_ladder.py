@@ -99,16 +99,6 @@ def laddered(
         yield trunk
 
 
-def ladder_trunk(bridge: nn.Module, family: Family, ladder: Ladder, activations: Activations) -> Trunk:
-    """`laddered` for forward passes alone: the Bridge is itself again after each of them."""
-
-    def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
-        with laddered(bridge, family, ladder) as trunk:
-            return trunk(activations)(batch)
-
-    return hidden
-
-
 def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temperature: float, recompute: bool) -> Any:
     def mixed(states: Tensor, there: Tensor) -> Tensor:
         # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.

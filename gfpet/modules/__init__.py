@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 from torch import nn
@@ -29,6 +30,25 @@ def inserted(model: nn.Module, family: Family, module: PetModule) -> AbstractCon
     return kind.insert(model, family, module)
 
 
+def module_sites(
+    family: Family, kinds: Iterable[str], *, lora: Iterable[str], adapter: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """Full names of the sites where modules of these kinds sit, by kind; a prefix sits in every attention.
+
+    Args:
+        lora: sites as `modules` of params.yaml names them; likewise `adapter`.
+
+    Raises:
+        ModelError: the family has no such site.
+    """
+    sites = {
+        "lora": family.expanded(lora),
+        "adapter": family.expanded(adapter),
+        "prefix": tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v")),
+    }
+    return {kind: sites[kind] for kind in kinds}
+
+
 __all__ = [
     "KINDS",
     "Kind",
@@ -37,6 +57,7 @@ __all__ = [
     "PetModule",
     "by_block",
     "inserted",
+    "module_sites",
     "split_name",
     "start_adapter",
     "start_lora",

@@ -25,7 +25,7 @@ from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.memory import MemoryReading, Resident, Step, measure
 from gfpet.models import LoadedModel
-from gfpet.modules import PetModule, inserted
+from gfpet.modules import PetModule, inserted, module_sites
 from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
 from gfpet.predict._methods import Peaks, infer, settings
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
@@ -208,21 +208,12 @@ def _pairs(small: LoadedModel, large: LoadedModel, params: Params) -> LayerMap:
     return layer_map(name, small.family.depths_of(small.model), large.family.depths_of(large.model))
 
 
-def module_spaces(params: Params, family: Family) -> tuple[set[str], set[str]]:
-    """What modules of all configured kinds read and write."""
-    modules = params.modules
-    sites = {
-        "lora": family.expanded(modules.lora.sites),
-        "adapter": family.expanded(modules.adapter.sites),
-        "prefix": tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v")),
-    }
-    return spaces_for({kind: sites[kind] for kind in params.kinds})
-
-
 def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
     """Fitting `W_plug`, and how well it does."""
     section, frozen = params.align, FrozenModel(large.model)
-    reads, writes = module_spaces(params, small.family)
+    modules = params.modules
+    sites = module_sites(small.family, params.kinds, lora=modules.lora.sites, adapter=modules.adapter.sites)
+    reads, writes = spaces_for(sites)
     pairs = _pairs(small, large, params)
     text = work.split(small.family, 2, section.batch_size).encoded
     found = [batch for _, batch in batches(text, size=section.batch_size, pad=0)]

@@ -20,9 +20,10 @@ from gfpet.align import (
 )
 from gfpet.data.examples import Example
 from gfpet.errors import DataError
-from gfpet.families import Family, stack_of
+from gfpet.families import stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.models import require_same_tokenizer
+from gfpet.modules import module_sites
 from gfpet.plug import MapsWriter, layer_map
 from gfpet.scoring import Batch, EncodedExample, batches
 from gfpet.stages._family import derived_pairs, mixed_examples
@@ -57,7 +58,9 @@ def align(family: str) -> None:
                 pairs = derived_pairs(family)
             else:
                 pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
-            reads, writes = _spaces(run, small.family)
+            modules = run.params.modules
+            sites = module_sites(small.family, run.params.kinds, lora=modules.lora.sites, adapter=modules.adapter.sites)
+            reads, writes = spaces_for(sites)
             asked = {"reads": reads, "writes": writes}
             centre = section.centre and section.method != "identity"
             file = MapsWriter(run.output / "maps.safetensors", map_shapes(small, large, pairs, **asked, centre=centre))
@@ -110,16 +113,6 @@ def _examples(run: StageRun) -> list[Example]:
             "Raise align.examples, prepare.train_size or the number of tasks."
         )
     return taken
-
-
-def _spaces(run: StageRun, family: Family) -> tuple[set[str], set[str]]:
-    modules = run.params.modules
-    sites = {
-        "lora": family.expanded(modules.lora.sites),
-        "adapter": family.expanded(modules.adapter.sites),
-        "prefix": tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v")),
-    }
-    return spaces_for({kind: sites[kind] for kind in run.params.kinds})
 
 
 def _batches(text: list[EncodedExample], pad: int, size: int) -> list[Batch]:

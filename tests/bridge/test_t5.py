@@ -17,7 +17,7 @@ from gfpet.bridge import (
     Plan,
     Transfer,
     fit_bridge,
-    ladder_trunk,
+    laddered,
     plan_activations,
     recomputed,
     row_lengths,
@@ -152,12 +152,11 @@ def test_an_unpruned_bridge_with_its_ladder_reproduces_the_large_model(store: st
     with large.forward_only() as frozen:
         plain = trunk_of(frozen, family)(batch)
     read = recomputed(large, family, plan, bridge.kept.residual)
-    with torch.no_grad():
-        laddered = ladder_trunk(bridge.model, family, ladder, read)(batch)
-        torch.testing.assert_close(laddered, plain, rtol=1e-5, atol=1e-5)
+    with torch.no_grad(), laddered(bridge.model, family, ladder) as trunk:
+        torch.testing.assert_close(trunk(read)(batch), plain, rtol=1e-5, atol=1e-5)
         for stack in ("encoder", "decoder"):  # each stack's stream counts
             silent = {name: stream * (name != stack) for name, stream in read(batch).items()}
-            other = ladder_trunk(bridge.model, family, ladder, lambda _, silent=silent: silent)(batch)
+            other = trunk(lambda _, silent=silent: silent)(batch)
             assert (other - plain).abs().max() > 1e-2
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfpet.bridge import Transfer, ladder_trunk, plan_activations, recomputed, start_ladder
+from gfpet.bridge import Transfer, laddered, plan_activations, recomputed, start_ladder
 from gfpet.families import Dims, StackDims, find_family
 from gfpet.families.llama import LLAMA
 from gfpet.frozen import FrozenModel
@@ -145,10 +145,10 @@ def test_the_ladder_of_an_unpruned_bridge_leaves_the_large_models_states(kind: s
     ladder = start_ladder(plan, kept.residual, 0.1, torch.device("cpu"))
     batch = collate(encoded(learnable(4)), pad=END)
     read = recomputed(large, LLAMA, plan, kept.residual)
-    with torch.no_grad():
-        laddered = ladder_trunk(bridge.model, LLAMA, ladder, read)(batch)
+    with torch.no_grad(), laddered(bridge.model, LLAMA, ladder) as trunk:
+        mixed = trunk(read)(batch)
     with large.forward_only() as frozen:
-        torch.testing.assert_close(laddered, trunk_of(frozen, LLAMA)(batch), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mixed, trunk_of(frozen, LLAMA)(batch), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,11 +206,14 @@ def check(
             )
 
 
+@dataclass(frozen=True)
 class _Pair:
     """A pair of models, and what they are run on."""
 
-    def __init__(self, small: Shape, large: Shape, work: Workload, params: Params) -> None:
-        self.small, self.large, self.work, self.params = small, large, work, params
+    small: Shape
+    large: Shape
+    work: Workload
+    params: Params
 
     def record(self, found: list[Forecast]) -> dict[str, Any]:
         """What `--json` prints."""

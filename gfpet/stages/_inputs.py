@@ -37,7 +37,7 @@ def load_model(
         ConfigError: rows and prefix together are longer than the model's positions.
     """
     torch.set_num_threads(params.models.threads)
-    # It warns of padding without a mask, which is right here: rows are padded on the right, and the models are causal.
+    # It warns of padding without a mask, which is right here: rows are padded on the right, and decoders are causal.
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     source = checkpoint_of(params, family, role)
     path = source.path

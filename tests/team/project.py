@@ -92,6 +92,21 @@ def gfpet(root: Path, *arguments: str, **environment: str) -> str:
     return run(root, sys.executable, "-m", "flows", *arguments, PATH=_path(), PYTHONPATH=str(PROJECT), **environment)
 
 
+def refused(root: Path, *arguments: str) -> str:
+    """What `gfpet` says of a command that it must refuse."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", *arguments],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
 def _path() -> str:
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ import psutil
 import pytest
 
 from tasks.services.process import HOST, running
-from tests.team.project import PROJECT, change_input, gfpet, make_team, outputs
+from tests.team.project import change_input, gfpet, make_team, outputs, refused
 from tests.team.test_spread import wait_for_workers, workers
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -55,20 +53,6 @@ def hook() -> Iterator[tuple[str, list[str]]]:
     thread.join()
 
 
-def refused(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows", "schedule", *arguments],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
 def runs(deployment: str) -> list[Any]:
     """Runs of a deployment, the oldest first."""
     from prefect.client.orchestration import get_client
@@ -103,7 +87,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def test_schedules_and_a_killed_run(project: Path, tmp_path: Path, hook: tuple[str, list[str]]) -> None:
     url, told = hook
-    assert "no deployments of gfpet" in refused(project)
+    assert "no deployments of gfpet" in refused(project, "schedule")
     gfpet(project, "schedule", "apply", "--webhook", GFPET_WEBHOOK=url)
 
     # Shown and changed.
@@ -121,11 +105,11 @@ def test_schedules_and_a_killed_run(project: Path, tmp_path: Path, hook: tuple[s
     assert " no " in nightly
 
     # Refused before anything starts.
-    assert "did you mean 'nightly'?" in refused(project, "set", "nihgtly", "--pause")
-    assert "schedule 'every night'" in refused(project, "set", "nightly", "--cron", "every night")
-    assert "time zone 'Mars/Olympus'" in refused(project, "set", "nightly", "--timezone", "Mars/Olympus")
-    assert "bridge.epochs: got 0" in refused(project, "run", "-S", "bridge.epochs=0")
-    assert "unknown stage 'tuen'" in refused(project, "run", "--target", "tuen")
+    assert "did you mean 'nightly'?" in refused(project, "schedule", "set", "nihgtly", "--pause")
+    assert "schedule 'every night'" in refused(project, "schedule", "set", "nightly", "--cron", "every night")
+    assert "time zone 'Mars/Olympus'" in refused(project, "schedule", "set", "nightly", "--timezone", "Mars/Olympus")
+    assert "bridge.epochs: got 0" in refused(project, "schedule", "run", "-S", "bridge.epochs=0")
+    assert "unknown stage 'tuen'" in refused(project, "schedule", "run", "--target", "tuen")
     assert _server_takes({"targets": 5}) is False
     assert runs("on-demand") == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from gfpet.tracking.store import STAGE_KEY
 from tasks.services.process import start, stop
 from tests.team.conftest import require
-from tests.team.project import PROJECT, STAGES, Team, change_input, dvc, gfpet, make_team, outputs, ran
+from tests.team.project import PROJECT, STAGES, Team, change_input, dvc, gfpet, make_team, outputs, ran, refused
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -84,17 +83,9 @@ def test_two_workers_of_a_pool(alone: tuple[Team, dict[str, str]], tmp_path: Pat
         assert "up to date" in gfpet(root, "run", "--on", f"pool:{POOL}")
         # A stage that fails there fails here, with what it said.
         change_input(root, "break-tune@cb")
-        done = subprocess.run(
-            [sys.executable, "-m", "flows", "run", "--on", f"pool:{POOL}"],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert "the input says that this stage breaks" in done.stderr
-    assert "not run, since they need what failed: report." in done.stderr
+        said = refused(root, "run", "--on", f"pool:{POOL}")
+    assert "the input says that this stage breaks" in said
+    assert "not run, since they need what failed: report." in said
     _no_doubles()
 
 
@@ -115,17 +106,9 @@ def test_two_workers_of_dask(alone: tuple[Team, dict[str, str]], tmp_path: Path)
 @pytest.mark.usefixtures("team_environment")
 def test_a_pool_without_workers_is_told(tmp_path: Path) -> None:
     root = make_team(tmp_path / "team", str(tmp_path / "shared")).clone("one")
-    done = subprocess.run(
-        [sys.executable, "-m", "flows", "run", "--on", "pool:nobody"],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "no work pool 'nobody'" in done.stderr
-    assert "gfpet worker nobody" in done.stderr
+    said = refused(root, "run", "--on", "pool:nobody")
+    assert "no work pool 'nobody'" in said
+    assert "gfpet worker nobody" in said
 
 
 def _no_doubles() -> None:

@@ -1,0 +1,51 @@
+"""`params.yaml` as one typed model. `gfpet.params_file` reads and writes the file.
+
+The shipped `params.yaml` equals the defaults below (a test holds it). Presets (`presets/*.yaml`) hold only differences.
+Stage programs take a section and hand plain arguments to the library; of that, only `gfpet.predict`, which stands in
+for the stage programs, sees these classes.
+"""
+
+from __future__ import annotations
+
+from gfpet.config._data import Prepare, World
+from gfpet.config._forward import Align, Evaluate, Plug, Prune, Similarity
+from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Models, Pair
+from gfpet.config._modules import Modules
+from gfpet.config._section import Chosen, FamilyName, Kind, NonNegative, Section, Site, Task
+from gfpet.config._training import Bridge, Derive, Optimisation, Reference, Tune
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    preset: str = "quick"
+    """Name of the preset that was applied last; for the record only."""
+    families: Chosen[FamilyName] = ("gpt2",)
+    tasks: Chosen[Task] = ("boolq", "cb", "copa")
+    kinds: Chosen[Kind] = ("lora", "adapter", "prefix")
+    seeds: Chosen[NonNegative] = (0,)
+    world: World = World()
+    prepare: Prepare = Prepare()
+    models: Models = Models()
+    modules: Modules = Modules()
+    derive: Derive = Derive()
+    tune: Tune = Tune()
+    reference: Reference = Reference()
+    align: Align = Align()
+    similarity: Similarity = Similarity()
+    prune: Prune = Prune()
+    plug: Plug = Plug()
+    bridge: Bridge = Bridge()
+    evaluate: Evaluate = Evaluate()
+
+
+__all__ = [
+    "DERIVE",
+    "Checkpoint",
+    "LargeCheckpoint",
+    "Optimisation",
+    "Pair",
+    "Params",
+    "Prepare",
+    "Site",
+]

@@ -1,0 +1,77 @@
+"""Sections of the stages that only run forward: `align`, `prune`, `plug`, `evaluate`, `similarity`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gfpet.config._section import Distinct, Positive, PositiveFloat, Section
+
+
+class Align(Section):
+    """Stage `align`: closed-form maps between the activations of the two models, from forward passes only."""
+
+    method: Literal["ridge", "procrustes", "identity"] = "ridge"
+    """`identity` fits nothing: for a small model as wide as the large one, as a derived one is."""
+    ridge: PositiveFloat = 1e-2
+    """Ridge penalty, as a part of the mean variance of the inputs."""
+    centre: bool = True
+    examples: Positive = 256
+    """Training examples (over all tasks) whose text both models read."""
+    batch_size: Positive = 16
+    """Texts read at a time."""
+    budget_gb: PositiveFloat = 1.0
+    """Memory for sums and maps, in units of 10^9 bytes: where all layers' are more, the text is read several times."""
+    layer_map: Literal["stack", "interpolate", "depth", "cka", "derived"] = "interpolate"
+    """Which layer of the small model a layer of the large one takes its module from (METHOD: layer map). `derived`:
+    each layer of a derived small model goes back to where it was cut out; the others take none."""
+
+
+class Prune(Section):
+    """Stage `prune`: the Bridge cut out of the large model."""
+
+    importance: Literal["activation", "magnitude", "fisher"] = "activation"
+    reduction: Literal["parameters", "width"] = "parameters"
+    """What `factor` divides: the parameter count (width by its root), or every width."""
+    factor: PositiveFloat = 4.0
+    """Reduction factor r."""
+    examples: Positive = 128
+    """Training examples that importance is measured on."""
+    batch_size: Positive = 16
+    """Examples read at a time; `fisher` takes one by definition."""
+
+
+class Plug(Section):
+    """`W_plug`: how a module of the small model is carried to the large one."""
+
+    initialisation: Literal["closed_form", "random"] = "closed_form"
+    """Start of `W_plug`: the maps of stage `align`, or random orthogonal ones."""
+    sharing: Literal["per_layer", "shared"] = "per_layer"
+    """A map for each layer, or one for all layers of a site."""
+    update: Literal["auto", "full", "low_rank", "none"] = "auto"
+    """What of `W_plug` stage `bridge` trains: the maps, low-rank updates of them, or nothing. `auto`: the maps where
+    they have at most 10M values, low-rank updates beyond (AdamW holds 16 bytes a trained value)."""
+    update_rank: Positive = 16
+    """Rank of `low_rank` updates."""
+    divide_by_copies: bool = True
+    """k copies of one layer's update are each divided by k."""
+
+
+class Evaluate(Section):
+    """Stage `evaluate`: the large model with the plugged module, forward only."""
+
+    batch_size: Positive = 64
+    controls: Distinct[Literal["zero_shot", "random_w_plug"]] = ("zero_shot", "random_w_plug")
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    resamples: Positive = 1000
+    """Bootstrap resamples behind each interval."""
+
+
+class Similarity(Section):
+    """Stage `similarity`: modules of the small and of the large model side by side."""
+
+    examples: Positive = 64
+    """Evaluation-free text (training examples) that the modules' effects are compared on."""
+    null_samples: Positive = 5
+    """Random maps and untrained modules drawn for the null controls."""

@@ -1,0 +1,82 @@
+"""Section `models`: the pair of each family, where it comes from and where it runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from gfpet.config._section import Dtype, Positive, PositiveFloat, Section
+
+DERIVE = "derive"
+"""The path of a small model that is made from the large one."""
+
+
+class Checkpoint(Section):
+    """Where a model comes from."""
+
+    path: str
+    """Local folder in the `save_pretrained` form, a file that ends in `.gguf`, or a hub id; of the small model also
+    `derive`: made from the large one by stage `derive`."""
+    revision: str | None = None
+    """Commit on the hub; required for a hub id, unused for what lies here."""
+    dtype: Dtype = "float32"
+    """Data type of its weights."""
+
+
+class LargeCheckpoint(Checkpoint):
+    """Where the large model comes from, and how its weights are kept: it only runs forward."""
+
+    device_map: Literal["single", "auto"] = "single"
+    """`single`: all of it on `models.device`. `auto`: what does not fit there goes to CPU memory, then to disk."""
+    memory_gb: PositiveFloat | None = None
+    """With `device_map: auto`, what its weights may take of `models.device`, in units of 10^9 bytes; null: what is free
+    but a tenth."""
+    quantisation: Literal["none", "int8", "int4"] = "none"
+    """Weights of its linear maps in 8 or 4 bits, through bitsandbytes, where the hardware has them."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> LargeCheckpoint:
+        if self.quantisation != "none" and self.device_map != "single":
+            raise ValueError(
+                f"quantisation is '{self.quantisation}' and device_map '{self.device_map}': quantised weights stay on "
+                "one device; set device_map to 'single', or quantisation to 'none'"
+            )
+        return self
+
+
+class Pair(Section):
+    """A small and a large model of one family, with one tokenizer."""
+
+    small: Checkpoint
+    large: LargeCheckpoint
+
+    @model_validator(mode="after")
+    def _only_small_is_derived(self) -> Pair:
+        if self.large.path == DERIVE:
+            raise ValueError(f"large.path is '{DERIVE}', but only the small model can be derived, from the large one")
+        return self
+
+
+class Models(Section):
+    """The pair of each family, and where they run."""
+
+    device: str = "auto"
+    """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1`, ..."""
+    threads: Positive = 1
+    """CPU threads of a stage; sums of floats depend on it, so it is a parameter and not the machine's choice."""
+    max_length: Positive = 240
+    """Tokens of context and candidate together (of either, where an encoder reads the context); longer contexts lose
+    their beginning."""
+    gpt2: Pair = Pair(
+        small=Checkpoint(path="checkpoints/gpt2/small"),
+        large=LargeCheckpoint(path="checkpoints/gpt2/large"),
+    )
+    llama: Pair = Pair(
+        small=Checkpoint(path="checkpoints/llama/small"),
+        large=LargeCheckpoint(path="checkpoints/llama/large"),
+    )
+    t5: Pair = Pair(
+        small=Checkpoint(path="checkpoints/t5/small"),
+        large=LargeCheckpoint(path="checkpoints/t5/large"),
+    )

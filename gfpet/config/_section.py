@@ -1,0 +1,46 @@
+"""What all sections of `params.yaml` are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Task = Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
+Kind = Literal["lora", "adapter", "prefix"]
+FamilyName = Literal["gpt2", "llama", "t5"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Site = Literal[
+    "attn.q", "attn.k", "attn.v", "attn.o", "mlp.up", "mlp.gate", "mlp.down", "cross.q", "cross.k", "cross.v", "cross.o"
+]
+
+T = TypeVar("T")
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"names something twice: {list(values)}")
+    return values
+
+
+def _not_empty(values: tuple[T, ...]) -> tuple[T, ...]:
+    if not values:
+        raise ValueError("is empty: name at least one")
+    return values
+
+
+Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
+"""A list without repeats; it may be empty."""
+Chosen = Annotated[tuple[T, ...], AfterValidator(_not_empty), AfterValidator(_distinct)]
+"""A list without repeats that names at least one."""
+
+
+class Section(BaseModel):
+    """A section of `params.yaml`: unknown keys are errors, values are immutable, docstrings describe fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)

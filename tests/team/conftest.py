@@ -61,12 +61,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory, s3_program: Path) -> Iterato
 
 
 @pytest.fixture
-def team_environment(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+def team_environment(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """The environment of someone who uses the services, with a folder for clones."""
-    for name, value in stack.client_environment().items():
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    environment = stack.client_environment()
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GFPET_CLONES", str(tmp_path / "clones"))
-    return stack
+    # Tests that came before may have started a server of their own, which this process's settings then still name.
+    here = {setting: environment[setting.name] for setting in (PREFECT_API_URL, PREFECT_API_AUTH_STRING)}
+    with temporary_settings(here):
+        yield stack
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gfpet.activations import block_input
-from gfpet.bridge._activations import Activations, Plan
 from gfpet.families import Family
 from gfpet.modules._hooks import forward_pre_hook
 from gfpet.scoring import Batch, Trunk, trunk_of
+from gfpet.streams import Activations, Plan
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gfpet.bridge._activations import Activations
 from gfpet.bridge._ladder import Ladder, laddered
 from gfpet.families import Dims, Family, stack_of
 from gfpet.memory import Step, no_step
@@ -22,6 +21,7 @@ from gfpet.modules import PetModule, inserted
 from gfpet.plug import LayerMap, Projection, plugged, projected, spaces_of
 from gfpet.prune import Bridge, Kept
 from gfpet.scoring import Batch, Predictions, candidate_scores, head_of, predict, ranking_loss
+from gfpet.streams import Activations
 from gfpet.task_data import Split, TaskData, task_score
 from gfpet.training import Group, Hooks, Outcome, Settings, train
 from gfpet.tuning import checkpointing

@@ -12,7 +12,7 @@ from gfpet.config._forward import Align, Evaluate, Plug, Prune, Similarity
 from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Models, Pair
 from gfpet.config._modules import Modules
 from gfpet.config._section import Chosen, FamilyName, Kind, NonNegative, Section, Site, Task
-from gfpet.config._training import Bridge, Derive, Optimisation, Reference, Tune
+from gfpet.config._training import Bridge, Derive, Loop, Optimisation, Reference, Tune, Write
 
 
 class Params(Section):
@@ -36,6 +36,7 @@ class Params(Section):
     prune: Prune = Prune()
     plug: Plug = Plug()
     bridge: Bridge = Bridge()
+    write: Write = Write()
     evaluate: Evaluate = Evaluate()
 
 
@@ -43,6 +44,7 @@ __all__ = [
     "DERIVE",
     "Checkpoint",
     "LargeCheckpoint",
+    "Loop",
     "Optimisation",
     "Pair",
     "Params",

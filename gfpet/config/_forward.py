@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gfpet.config._section import Distinct, Positive, PositiveFloat, Section
+from gfpet.config._section import Chosen, Distinct, Positive, PositiveFloat, Section
 
 
 class Align(Section):
@@ -63,6 +63,17 @@ class Evaluate(Section):
 
     batch_size: Positive = 64
     controls: Distinct[Literal["zero_shot", "random_w_plug"]] = ("zero_shot", "random_w_plug")
+    strategies: Distinct[Literal["paper", "scaled", "logits", "write", "auto"]] = (
+        "paper",
+        "scaled",
+        "logits",
+        "write",
+        "auto",
+    )
+    """Ways of using what was learned (docs/design.md). `auto` takes the one of the others, or none of them, that does
+    best on the held-out training examples."""
+    scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)
+    """Factors on a plugged module that `scaled` tries beside 1, and on the small model's change that `logits` tries."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     resamples: Positive = 1000
     """Bootstrap resamples behind each interval."""

@@ -1,4 +1,4 @@
-"""Sections of the stages that train: `derive`, `tune`, `reference`, `bridge`."""
+"""Sections of the stages that train: `derive`, `tune`, `reference`, `bridge`, `write`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Checkpointing = bool | Literal["auto"]
 """Recompute activations in the backward pass instead of keeping them; `auto`: in models of 50M parameters or more."""
 
 
-class Optimisation(Section):
+class Loop(Section):
     """What every training loop takes."""
 
     epochs: Positive = 6
@@ -27,10 +27,15 @@ class Optimisation(Section):
     """Largest norm of the gradient."""
     patience: NonNegative = 3
     """Epochs without a better held-out score before training stops; 0 never stops early."""
-    gradient_checkpointing: Checkpointing = "auto"
-    """Recompute activations in the backward pass; `auto`: in models of 50M parameters or more."""
     checkpoint_every: Positive = 50
     """Optimizer steps between two resumable checkpoints."""
+
+
+class Optimisation(Loop):
+    """What a training loop through a model takes."""
+
+    gradient_checkpointing: Checkpointing = "auto"
+    """Recompute activations in the backward pass; `auto`: in models of 50M parameters or more."""
 
 
 class Heal(Optimisation):
@@ -112,3 +117,28 @@ class Bridge(Optimisation):
     temperature: PositiveFloat = 0.1
     """T of the ladder's gate sigmoid(a / T)."""
     activations: Activations = Activations()
+
+
+class Write(Loop):
+    """Stage `write`: a direct write, trained on the large model's activations."""
+
+    epochs: Positive = 8
+    learning_rate: PositiveFloat = 3e-3
+    taps: Positive = 8
+    """Points of a stack whose residual stream is read, evenly spaced over its depth."""
+    bottleneck: Positive = 32
+    """Width of what is read; a multiple of `heads`."""
+    heads: Positive = 4
+    """Attention heads a tap."""
+    head_width: Positive = 16
+    """Width of their queries and keys."""
+    dtype: Dtype = "float32"
+    """Of the cached activations."""
+    budget_gb: PositiveFloat = 2.0
+    """Disk that one task's cache may take, in units of 10^9 bytes."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Write:
+        if self.bottleneck % self.heads:
+            raise ValueError(f"bottleneck is {self.bottleneck}: not a multiple of heads, {self.heads}")
+        return self

@@ -59,6 +59,10 @@ class PetModule:
         """The same module on another device, in another data type."""
         return self.with_tensors({name: tensor.to(device, dtype) for name, tensor in self.tensors.items()})
 
+    def scaled(self, factor: float) -> PetModule:
+        """The same module with its effect times a factor; a prefix has no such effect and stays as it is."""
+        return replace(self, scale=self.scale * factor)
+
     def detached(self) -> PetModule:
         """A copy that shares nothing with this one and has no autograd graph."""
         return self.with_tensors({name: tensor.detach().clone() for name, tensor in self.tensors.items()})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from gfpet.bridge import Plan, fit_ladder, laddered, recomputed, start_ladder
+from gfpet.bridge import fit_ladder, laddered, start_ladder
 from gfpet.config import Params
 from gfpet.frozen import FrozenModel
 from gfpet.memory import MemoryReading, Resident, measure
@@ -17,6 +17,7 @@ from gfpet.models import LoadedModel
 from gfpet.modules import inserted
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.scoring import candidate_scores, collate, head_of, predict, ranking_loss, trunk_of
+from gfpet.streams import Plan, recomputed
 from gfpet.training import Hooks, Settings
 from gfpet.tuning import start_module, tune_all, tune_module
 

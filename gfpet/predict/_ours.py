@@ -8,18 +8,7 @@ from pathlib import Path
 import torch
 
 from gfpet.align import explained, fit_maps, identity_maps, layer_groups, map_shapes, spaces_for
-from gfpet.bridge import (
-    ActivationCache,
-    Activations,
-    Plan,
-    Transfer,
-    fit_bridge,
-    plan_activations,
-    predict_with_bridge,
-    row_lengths,
-    start_ladder,
-    start_transfer,
-)
+from gfpet.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
 from gfpet.config import Params
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
@@ -31,6 +20,7 @@ from gfpet.predict._methods import Peaks, infer, settings
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
 from gfpet.scoring import batches, head_of
+from gfpet.streams import ActivationCache, Activations, Plan, plan_activations, row_lengths
 from gfpet.training import Hooks
 from gfpet.tuning import start_module, tune_module, wants_checkpointing
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfpet.bridge import MappedFile, RowStore
 from gfpet.config import Params
 from gfpet.data.examples import Example
 from gfpet.families import Family, find_family
@@ -20,6 +19,7 @@ from gfpet.models import LoadedModel
 from gfpet.predict._sizes_only import sizes_only
 from gfpet.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import EncodedExample, Row
+from gfpet.streams import MappedFile, RowStore
 from gfpet.task_data import Split, TaskData
 
 _TASK = "rte"

@@ -15,13 +15,25 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "random_w_plug": ("derive", "tune", "evaluate"),
     "bridge_alone": ("derive", "tune", "align", "prune", "bridge"),
     "plugged": ("derive", "tune", "align", "prune", "bridge", "evaluate"),
+    "logits": ("derive", "tune", "evaluate"),
+    "write": ("write", "evaluate"),
+    "auto": ("derive", "tune", "align", "prune", "bridge", "write", "evaluate"),
     "gradient": ("reference",),
     "full": ("reference",),
 }
-"""Stages that each method goes through; `derive` only where the small model was derived."""
+"""Stages that each method goes through, or a strategy of `plugged` whose way is another than the paper's; `derive` only
+where the small model was derived."""
 
-_INFERENCE = {"zero_shot": "infer/zero-shot", "random_w_plug": "infer-random/{tag}"}
-"""Phases of stage `evaluate`, where each method has its own; all others have `infer/{tag}`."""
+_ZERO, _SMALL = "infer/zero-shot", ("infer-small/zero-shot", "infer-small/{tag}")
+_INFERENCE = {
+    "zero_shot": (_ZERO,),
+    "random_w_plug": ("infer-random/{tag}",),
+    "scaled": ("infer/{tag}", "infer-scaled/{tag}"),
+    "logits": (_ZERO, *_SMALL),
+    "write": ("infer/write-seed{seed}",),
+    "auto": (_ZERO, *_SMALL, "infer/{tag}", "infer-scaled/{tag}", "infer/write-seed{seed}"),
+}
+"""Phases of stage `evaluate`, where each method or strategy has its own; all others have `infer/{tag}`."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +52,9 @@ class Cost:
         return max(known) if known and len(known) == len(self.peaks) else None
 
 
-def route_of(memory: Mapping[tuple[str, ...], Phases], family: str, method: str) -> tuple[str, ...]:
+def route_of(memory: Mapping[tuple[str, ...], Phases], family: str, method: str, strategy: str = "") -> tuple[str, ...]:
     """The stages that a method goes through in a family."""
-    route = ROUTES.get(method, ROUTES["plugged"])
+    route = ROUTES.get(strategy) or ROUTES.get(method, ROUTES["plugged"])
     # A small model that was there already has nothing measured in stage `derive`.
     return route if memory.get(("derive", family)) else tuple(stage for stage in route if stage != "derive")
 
@@ -54,6 +66,7 @@ def cost_of(
     task: str,
     method: str,
     kind: str = "",
+    strategy: str = "",
     seed: int | None = None,
 ) -> Cost:
     """Cost of a method on a task, from what its stages measured.
@@ -63,9 +76,9 @@ def cost_of(
     """
     peaks: dict[str, int | None] = {}
     seconds: list[float | None] = []
-    for stage in route_of(memory, family, method):
+    for stage in route_of(memory, family, method, strategy):
         key = (stage, family) if stage in FAMILY_STAGES else (stage, family, task)
-        phases = list(_passed(memory.get(key, {}), stage, method, kind, seed))
+        phases = list(_passed(memory.get(key, {}), stage, strategy if strategy in _INFERENCE else method, kind, seed))
         sizes = [bytes_of(phase) for phase in phases]
         known = [size for size in sizes if size is not None]
         peaks[stage] = max(known) if known and len(known) == len(sizes) else None
@@ -83,12 +96,13 @@ def bytes_of(phase: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _passed(phases: Phases, stage: str, method: str, kind: str, seed: int | None) -> Iterator[dict[str, Any]]:
+def _passed(phases: Phases, stage: str, way: str, kind: str, seed: int | None) -> Iterator[dict[str, Any]]:
     """The phases of a stage that a result went through: its own, and those that are nobody's, which have no `/`."""
-    tag = f"{'full' if method == 'full' else kind}-seed{seed}"
+    tag = f"{'full' if way == 'full' else 'write' if stage == 'write' else kind}-seed{seed}"
+    own_inference = {name.format(tag=tag, seed=seed) for name in _INFERENCE.get(way, ("infer/{tag}",))}
     for name, phase in phases.items():
         if stage == "evaluate":
-            own = name == _INFERENCE.get(method, "infer/{tag}").format(tag=tag)
+            own = name in own_inference
         else:
             own = stage in FAMILY_STAGES or "/" not in name or name.endswith(f"/{tag}")
         if own:

@@ -14,7 +14,8 @@ from gfpet.results import ResultRow
 
 _PLUGGED = ("plugged", "random_w_plug")
 """Methods whose gap to gradient tuning is asked for: those that put a module into the large model."""
-_SMALLEST_GAP = 1e-9
+_SMALLEST_GAP = 0.03
+"""Where gradients gain less than this over zero-shot, a part of that gain says nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,13 @@ def report_rows(collected: Collected) -> list[ReportRow]:
     rows = []
     for row in collected.rows:
         cost = cost_of(
-            collected.memory, family=row.family, task=row.task, method=row.method, kind=row.kind, seed=row.seed
+            collected.memory,
+            family=row.family,
+            task=row.task,
+            method=row.method,
+            kind=row.kind,
+            strategy=row.strategy,
+            seed=row.seed,
         )
         gap = None
         if row.method in _PLUGGED:
@@ -65,9 +72,9 @@ def report_rows(collected: Collected) -> list[ReportRow]:
 
 
 def gap_closed(value: float | None, zero: float | None, ceiling: float | None) -> float | None:
-    """Part of the way from zero-shot to gradient tuning; None where one is missing or there is no way to go."""
+    """Part of the way from zero-shot to gradient tuning; None where one is missing, or gradients gain too little."""
     value, zero, ceiling = finite(value), finite(zero), finite(ceiling)
-    if value is None or zero is None or ceiling is None or abs(ceiling - zero) < _SMALLEST_GAP:
+    if value is None or zero is None or ceiling is None or ceiling - zero < _SMALLEST_GAP:
         return None
     return (value - zero) / (ceiling - zero)
 

@@ -32,6 +32,11 @@ class Way:
     kind: str = ""
     strategy: str = ""
 
+    @classmethod
+    def of(cls, row: ReportRow) -> Way:
+        """The row of the tables that a result belongs to."""
+        return cls(row.method, row.kind, row.strategy)
+
     @property
     def name(self) -> str:
         """E.g. `plugged L, lora`; the strategy only where it is not the paper's."""
@@ -58,7 +63,7 @@ class Score:
 def ways(rows: Sequence[ReportRow], scope: Scope, family: str) -> list[Way]:
     """All rows of a family's table, in order: methods, then kinds as configured, then strategies."""
     methods = list(METHODS)
-    found = {Way(row.method, row.kind, row.strategy) for row in rows if row.family == family}
+    found = {Way.of(row) for row in rows if row.family == family}
 
     def place(way: Way) -> tuple[int, str, int, str]:
         known = methods.index(way.method) if way.method in methods else len(methods)
@@ -72,9 +77,7 @@ def of_way(rows: Sequence[ReportRow], family: str, way: Way, task: str) -> list[
     return [
         row
         for row in rows
-        if (row.family, row.task, row.metric) == (family, task, SCORE)
-        and Way(row.method, row.kind, row.strategy) == way
-        and row.value is not None
+        if (row.family, row.task, row.metric) == (family, task, SCORE) and Way.of(row) == way and row.value is not None
     ]
 
 

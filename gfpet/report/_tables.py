@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gfpet.report._collect import Phases, Scope, SimilarityRow, mean
 from gfpet.report._costs import cost_of, route_of
 from gfpet.report._rows import ReportRow
-from gfpet.report._summary import Score, average_gap, average_score, task_gap, task_score, ways
+from gfpet.report._summary import Score, Way, average_gap, average_score, task_gap, task_score, ways
 
 EMPTY = ""
 CONTROLS = ("random_map", "untrained", "other_task", "other_seed")
@@ -62,12 +62,12 @@ def memory_table(
     memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], scope: Scope, family: str
 ) -> Table:
     """Peak of each stage that a method goes through, the highest over tasks and seeds, and their maximum."""
-    stages: tuple[str, ...] = ("tune", "align", "prune", "bridge", "evaluate", "reference")
+    stages = ["tune", "align", "prune", "bridge", "write", "evaluate", "reference"]
     if memory.get(("derive", family)):
-        stages = ("derive", *stages)
+        stages.insert(0, "derive")
     body = []
     for way in ways(rows, scope, family):
-        by_stage = stage_peaks(memory, rows, family, way.method, way.kind)
+        by_stage = stage_peaks(memory, rows, family, way)
         complete = None not in by_stage.values() and by_stage
         most = max(peak for peak in by_stage.values() if peak is not None) if complete else None
         body.append((way.name, *(size(by_stage.get(stage)) for stage in stages), size(most)))
@@ -75,13 +75,14 @@ def memory_table(
 
 
 def stage_peaks(
-    memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], family: str, method: str, kind: str
+    memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], family: str, way: Way
 ) -> dict[str, int | None]:
     """Most bytes in each stage of a method, over the tasks and seeds that it has results for; None: not measured."""
-    runs = {(row.task, row.seed) for row in rows if (row.family, row.method, row.kind) == (family, method, kind)}
-    costs = [cost_of(memory, family=family, task=task, method=method, kind=kind, seed=seed) for task, seed in runs]
+    about: dict[str, str] = {"method": way.method, "kind": way.kind, "strategy": way.strategy}
+    runs = {(row.task, row.seed) for row in rows if row.family == family and Way.of(row) == way}
+    costs = [cost_of(memory, family=family, task=task, seed=seed, **about) for task, seed in runs]
     peaks: dict[str, int | None] = {}
-    for stage in route_of(memory, family, method):
+    for stage in route_of(memory, family, way.method, way.strategy):
         known = [peak for cost in costs if (peak := cost.peaks[stage]) is not None]
         peaks[stage] = max(known) if known and len(known) == len(costs) else None
     return peaks

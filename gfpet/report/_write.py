@@ -15,7 +15,7 @@ _SCORES = (
 )
 _GAP = (
     "(method - zero-shot L) / (L by gradients with the same kind of module - zero-shot L); `average` is that of the "
-    "average scores. Empty without references, or where gradients gain nothing."
+    "average scores. Empty without references, or where gradients gain less than 3 points."
 )
 _MEMORY = (
     "Largest over tasks and seeds: bytes allocated on the GPU, or exact live tensor bytes on a CPU. A method's peak is "

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from transformers.utils import logging
 
-from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Optimisation, Pair, Params
+from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Loop, Pair, Params
 from gfpet.errors import ConfigError
 from gfpet.models import LoadedModel, find_device, load_pretrained, offloaded
 from gfpet.task_data import TaskData, load_task
@@ -87,7 +87,7 @@ def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:
     )
 
 
-def settings_of(section: Optimisation) -> Settings:
+def settings_of(section: Loop) -> Settings:
     """The training loop's part of a section."""
     return Settings(
         epochs=section.epochs,

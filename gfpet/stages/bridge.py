@@ -10,19 +10,7 @@ import sys
 import torch
 
 from gfpet.align import load_pairs
-from gfpet.bridge import (
-    ActivationCache,
-    Activations,
-    Plan,
-    Transfer,
-    fit_bridge,
-    plan_activations,
-    predict_with_bridge,
-    recomputed,
-    row_lengths,
-    start_ladder,
-    start_transfer,
-)
+from gfpet.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
 from gfpet.families import Dims, Family
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
@@ -34,6 +22,14 @@ from gfpet.stages._fit import log_outcome, training_hooks
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import OUTPUTS, load_examples, load_model, settings_of
 from gfpet.stages._rows import RowMaker
+from gfpet.streams import (
+    ActivationCache,
+    Activations,
+    Plan,
+    plan_activations,
+    recomputed,
+    row_lengths,
+)
 from gfpet.task_data import TaskData
 from gfpet.tuning import wants_checkpointing
 

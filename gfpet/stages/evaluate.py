@@ -1,85 +1,148 @@
-"""Stage `evaluate`: the large model with the plugged module, forward only. Algorithm 1, step 6.
+"""Stage `evaluate`: the large model with what was learned for it, by each strategy; forward only. Algorithm 1, step 6.
 
 Usage: python -m gfpet.stages.evaluate FAMILY TASK
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from gfpet.align import load_pairs
-from gfpet.frozen import FrozenModel
-from gfpet.models import LoadedModel
-from gfpet.modules import PetModule, inserted
+from gfpet.modules import PetModule
 from gfpet.plug import Projection, plugged, random_like
-from gfpet.scoring import Predictions, head_of, predict, trunk_of
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import OUTPUTS, load_examples, load_model
+from gfpet.stages._lab import Lab
 from gfpet.stages._rows import RowMaker
 from gfpet.task_data import TaskData
+from gfpet.transfer import Contender, Scorer, Trial, arithmetic, best, contender, scaled
+from gfpet.write import DirectWrite
 
 
 def evaluate(family: str, task: str) -> None:
-    """Write the rows of methods `zero_shot`, `plugged` and `random_w_plug`."""
+    """Write the rows of methods `zero_shot`, `plugged` (by strategy) and `random_w_plug`, and `chosen.json`."""
     with stage("evaluate", f"{family}/{task}") as run:
-        params = run.params
+        section = run.params.evaluate
         # Before L is there: the maps of a large pair are a good part of its size, the plugged modules are not.
-        controls = _random(run, family, task) if "random_w_plug" in params.evaluate.controls else {}
-        large = load_model(params, family, "large")
-        frozen = FrozenModel(large.model)
-        data = load_examples(params, task, large)
-        maker = RowMaker(params, family, task, ("small", "large"))
-
-        if "zero_shot" in params.evaluate.controls:
-            said = _infer(run, "infer/zero-shot", large, frozen, data, None)
-            run.log_results(maker.rows("zero_shot", said, data.eval))
-        for kind in params.kinds:
-            for seed in params.seeds:
+        controls = _random(run, family, task) if "random_w_plug" in section.controls else {}
+        data, small = _small(run, family, task)
+        large = Lab(run, load_model(run.params, family, "large"), data)
+        maker, trial = RowMaker(run.params, family, task, ("small", "large")), Trial(task, data.dev)
+        zero = large.plain("infer/zero-shot")
+        if "zero_shot" in section.controls:
+            run.log_results(maker.rows("zero_shot", zero(data.eval), data.eval))
+        choices: dict[str, Any] = {}
+        for seed in run.params.seeds:
+            write = _write(run, large, trial, OUTPUTS / "write" / family / task, seed)
+            for one in write:
+                run.log_results(
+                    maker.rows("plugged", one.score(data.eval), data.eval, strategy=one.strategy, seed=seed)
+                )
+            for kind in run.params.kinds:
                 name = f"{kind}-seed{seed}"
                 module = PetModule.load(OUTPUTS / "bridge" / family / task / f"{name}.safetensors")
-                said = _infer(run, f"infer/{name}", large, frozen, data, module)
-                run.log_results(maker.rows("plugged", said, data.eval, kind=kind, strategy="paper", seed=seed))
-                if "random_w_plug" in params.evaluate.controls:
-                    said = _infer(run, f"infer-random/{name}", large, frozen, data, controls[name])
+                found = _of_module(run, large, trial, name, module, zero, small)
+                if "auto" in section.strategies:
+                    picked = best([contender("zero_shot", zero, trial), *found, *write])
+                    choices[name] = _told(run, name, picked, [*found, *write])
+                    found.append(Contender("auto", picked.score, picked.dev, picked.chosen))
+                for one in found:
+                    said = one.score(data.eval)
+                    rows = maker.rows("plugged", said, data.eval, kind=kind, strategy=one.strategy, seed=seed)
+                    run.log_results(rows)
+                if name in controls:
+                    said = large.plugged(f"infer-random/{name}", controls[name])(data.eval)
                     run.log_results(maker.rows("random_w_plug", said, data.eval, kind=kind, seed=seed))
-        run.log_value("large_forward_passes", frozen.forward_passes)
-        run.log_value("large_forward_rows", frozen.forward_rows)
+        (run.output / "chosen.json").write_text(json.dumps(choices, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        run.log_value("large_forward_passes", large.frozen.forward_passes)
+        run.log_value("large_forward_rows", large.frozen.forward_rows)
 
 
 def _random(run: StageRun, family: str, task: str) -> dict[str, PetModule]:
     """S's modules plugged through random maps, by `<kind>-seed<seed>`."""
     pairs = load_pairs(OUTPUTS / "align" / family / "layers.json")
     found = {}
-    for kind in run.params.kinds:
-        for seed in run.params.seeds:
-            name = f"{kind}-seed{seed}"
-            tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
-            maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors", tuned)
-            drawn = random_like(maps, torch.Generator().manual_seed(seed))
-            found[name] = plugged(tuned, drawn, pairs, divide_by_copies=run.params.plug.divide_by_copies).detached()
+    for name, seed in _names(run):
+        tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
+        maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors", tuned)
+        drawn = random_like(maps, torch.Generator().manual_seed(seed))
+        found[name] = plugged(tuned, drawn, pairs, divide_by_copies=run.params.plug.divide_by_copies).detached()
     return found
 
 
-def _infer(
-    run: StageRun, phase: str, large: LoadedModel, frozen: FrozenModel, data: TaskData, module: PetModule | None
-) -> Predictions:
-    if module is not None:
-        module = module.to(large.device, torch.float32)
-    resident = [large.model, *(module.tensors.values() if module else ())]
-    with run.measure(phase, resident=resident) as meter, frozen.forward_only() as model:
-        insert: AbstractContextManager[None] = inserted(model, large.family, module) if module else nullcontext()
-        with insert:
-            return predict(
-                data.eval.encoded,
-                trunk_of(model, large.family),
-                head_of(model),
-                batch_size=run.params.evaluate.batch_size,
-                pad=data.pad,
-                step=meter.step,
-            )
+def _small(run: StageRun, family: str, task: str) -> tuple[TaskData, dict[str, Scorer]]:
+    """The examples, and what S says of them: as it is (by an empty name), and tuned (by `<kind>-seed<seed>`).
+
+    S is asked at once and goes before L comes.
+    """
+    loaded = load_model(run.params, family, "small")
+    data = load_examples(run.params, task, loaded)
+    scorers: dict[str, Scorer] = {}
+    if "logits" in run.params.evaluate.strategies:
+        lab = Lab(run, loaded, data)
+        scorers[""] = lab.plain("infer-small/zero-shot")
+        for name, _ in _names(run):
+            tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
+            scorers[name] = lab.plugged(f"infer-small/{name}", tuned)
+        for score in scorers.values():
+            score(data.dev), score(data.eval)
+    return data, scorers
+
+
+def _names(run: StageRun) -> list[tuple[str, int]]:
+    return [(f"{kind}-seed{seed}", seed) for kind in run.params.kinds for seed in run.params.seeds]
+
+
+def _write(run: StageRun, large: Lab, trial: Trial, folder: Path, seed: int) -> list[Contender]:
+    """The strategy `write`, if it is asked for."""
+    if "write" not in run.params.evaluate.strategies:
+        return []
+    name = f"write-seed{seed}"
+    write = DirectWrite.load(folder / f"{name}.safetensors")
+    return [contender("write", large.written(f"infer/{name}", write), trial)]
+
+
+def _of_module(
+    run: StageRun,
+    large: Lab,
+    trial: Trial,
+    name: str,
+    module: PetModule,
+    zero: Scorer,
+    small: dict[str, Scorer],
+) -> list[Contender]:
+    """The strategies that use a module of S."""
+    strategies, scales = run.params.evaluate.strategies, sorted({1.0, *run.params.evaluate.scales})
+    as_it_is = large.plugged(f"infer/{name}", module)
+    found: list[Contender | None] = []
+    if "paper" in strategies:
+        found.append(contender("paper", as_it_is, trial))
+    if "scaled" in strategies:
+
+        def scorer(scale: float) -> Scorer:
+            if scale == 1.0:
+                return as_it_is
+            return large.plugged(f"infer-scaled/{name}", module.scaled(scale))
+
+        found.append(scaled(module.kind, scorer, scales, trial))
+    if "logits" in strategies:
+        found.append(arithmetic(zero, small[name], small[""], scales, trial))
+    return [one for one in found if one is not None]
+
+
+def _told(run: StageRun, name: str, picked: Contender, others: Sequence[Contender]) -> dict[str, Any]:
+    """What `auto` picked and why, for the log, the metrics and `chosen.json`."""
+    why = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in others)
+    run.say(f"{name}: auto picks {picked.strategy} ({100 * picked.dev[0]:.1f} on held-out examples; {why})")
+    run.log_value(f"{name}/auto", picked.strategy)
+    dev = {one.strategy: one.dev[0] for one in others}
+    return {"strategy": picked.strategy, "chosen": dict(picked.chosen), "dev_score": picked.dev[0], "dev_scores": dev}
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ import torch
 
 from gfpet.bridge import (
     Ladder,
-    Plan,
     Transfer,
     fit_bridge,
     laddered,
     predict_with_bridge,
-    recomputed,
     selection,
     start_ladder,
 )
@@ -24,6 +22,7 @@ from gfpet.modules import inserted
 from gfpet.plug import Projection, layer_map, projected, spaces_of
 from gfpet.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import collate, trunk_of
+from gfpet.streams import Plan, recomputed
 from gfpet.training import Hooks, Settings
 from tests.tiny import END, KIND_NAMES, decoder_dims, encoded, learnable, tiny_gpt2, tiny_module, tiny_task
 

@@ -12,18 +12,7 @@ from torch import nn
 from transformers import T5ForConditionalGeneration
 
 from gfpet.align import explained, fit_maps, layer_likeness, read_through, spaces_for
-from gfpet.bridge import (
-    ActivationCache,
-    Plan,
-    Transfer,
-    fit_bridge,
-    laddered,
-    plan_activations,
-    recomputed,
-    row_lengths,
-    selection,
-    start_ladder,
-)
+from gfpet.bridge import Transfer, fit_bridge, laddered, selection, start_ladder
 from gfpet.errors import ModelError
 from gfpet.families import stack_of
 from gfpet.families.t5 import T5
@@ -44,6 +33,7 @@ from gfpet.prune import (
 )
 from gfpet.scoring import Batch, batches, collate, head_of, trunk_of
 from gfpet.similarity import compare_effects, compare_weights, effects, numbered, residuals
+from gfpet.streams import ActivationCache, Plan, plan_activations, recomputed, row_lengths
 from gfpet.training import Hooks, Settings
 from tests.tiny import KIND_NAMES, RANKING, VERBALIZER, learnable, tiny_module
 from tests.tiny_t5 import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfpet.bridge import Transfer, laddered, plan_activations, recomputed, start_ladder
+from gfpet.bridge import Transfer, laddered, start_ladder
 from gfpet.families import Dims, StackDims, find_family
 from gfpet.families.llama import LLAMA
 from gfpet.frozen import FrozenModel
@@ -17,6 +17,7 @@ from gfpet.modules import PetModule, inserted
 from gfpet.plug import Projection, layer_map, spaces_of
 from gfpet.prune import Bridge, activation_importance, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import collate, head_of, predict, trunk_of
+from gfpet.streams import plan_activations, recomputed
 from gfpet.training import Hooks, Settings
 from gfpet.tuning import checkpointing, start_module, tune_module
 from tests.tiny import (

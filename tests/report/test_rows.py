@@ -99,6 +99,44 @@ def test_a_method_costs_the_maximum_over_its_stages_and_the_sum_of_their_times(t
     }
 
 
+def test_each_strategy_costs_what_it_goes_through() -> None:
+    def phases(**peaks: int) -> dict[str, dict[str, int]]:
+        return {
+            name.replace("__", "/").replace("_", "-"): {"cpu_live_peak_bytes": peak, "seconds": 1}
+            for name, peak in peaks.items()
+        }
+
+    memory = {
+        ("tune", "gpt2", "cb"): phases(train__lora_seed0=10, train__prefix_seed0=99),
+        ("align", "gpt2"): phases(maps=20),
+        ("prune", "gpt2"): phases(cut=30),
+        ("bridge", "gpt2", "cb"): phases(train__lora_seed0=40),
+        ("write", "gpt2", "cb"): phases(cache=50, train__write_seed0=45, train__write_seed1=99),
+        ("evaluate", "gpt2", "cb"): phases(
+            infer__zero_shot=60,
+            infer__lora_seed0=61,
+            infer_scaled__lora_seed0=62,
+            infer_small__zero_shot=5,
+            infer_small__lora_seed0=6,
+            infer__write_seed0=63,
+            infer__write_seed1=99,
+            infer_random__lora_seed0=99,
+        ),
+    }
+
+    def peaks(strategy: str, kind: str = "lora") -> dict[str, int | None]:
+        cost = cost_of(memory, family="gpt2", task="cb", method="plugged", kind=kind, strategy=strategy, seed=0)
+        assert cost.seconds is not None
+        return cost.peaks
+
+    way = {"tune": 10, "align": 20, "prune": 30, "bridge": 40}
+    assert peaks("paper") == {**way, "evaluate": 61}
+    assert peaks("scaled") == {**way, "evaluate": 62}
+    assert peaks("logits") == {"tune": 10, "evaluate": 60}
+    assert peaks("write", kind="") == {"write": 50, "evaluate": 63}
+    assert peaks("auto") == {**way, "write": 50, "evaluate": 63}
+
+
 def test_the_peak_may_be_in_any_stage(tmp_path: Path) -> None:
     for place, name in [
         ("derive/gpt2", "choose"),

@@ -33,10 +33,13 @@ SMALL = [
     "reference.batch_size=8",
     "bridge.epochs=2",
     "bridge.batch_size=8",
+    "write.epochs=2",
+    "write.batch_size=8",
     "align.examples=16",
     "prune.examples=8",
     "similarity.examples=8",
     "similarity.null_samples=2",
+    "evaluate.scales=[2.0]",
     "evaluate.resamples=50",
 ]
 ORDER = [
@@ -50,6 +53,8 @@ ORDER = [
     ("prune", "gpt2"),
     ("bridge", "gpt2", "boolq"),
     ("bridge", "gpt2", "copa"),
+    ("write", "gpt2", "boolq"),
+    ("write", "gpt2", "copa"),
     ("evaluate", "gpt2", "boolq"),
     ("evaluate", "gpt2", "copa"),
     ("similarity", "gpt2"),
@@ -98,11 +103,16 @@ def test_the_whole_line_runs_and_leaves_what_it_should(tiny_project: Path) -> No
     assert plugged.layers == {"decoder": (0, 1, 2, 3)}
     assert plugged.tensors["attn.q.A"].shape == (4, 8, 24)
     rows = read_results(tiny_project / "outputs/evaluate/gpt2/boolq/results.json")
-    assert {(row.method, row.kind) for row in rows} == {
-        ("zero_shot", ""),
-        *(("plugged", kind) for kind in KINDS),
-        *(("random_w_plug", kind) for kind in KINDS),
+    strategies = [(kind, name) for kind in KINDS for name in ("paper", "scaled", "logits", "auto")]
+    assert {(row.method, row.kind, row.strategy) for row in rows} == {
+        ("zero_shot", "", ""),
+        ("plugged", "", "write"),
+        *(("plugged", *of) for of in strategies if of != ("prefix", "scaled")),
+        *(("random_w_plug", kind, "") for kind in KINDS),
     }
+    chosen = json.loads((tiny_project / "outputs/evaluate/gpt2/boolq/chosen.json").read_text())
+    assert set(chosen) == {f"{kind}-seed0" for kind in KINDS}
+    assert all(of["dev_score"] >= max(of["dev_scores"].values()) for of in chosen.values())
     assert all(0 <= row.ci_low <= row.value <= row.ci_high <= 1 and row.n == 12 for row in rows)
     methods = {row["method"] for row in json.loads((tiny_project / "reports/results.json").read_text())}
     assert methods == {"zero_shot", "small_tuned", "bridge_alone", "plugged", "random_w_plug", "gradient", "full"}

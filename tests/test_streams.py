@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfpet.bridge import ActivationCache, Plan, plan_activations, recomputed, row_lengths
 from gfpet.errors import ConfigError
 from gfpet.families import find_family
 from gfpet.frozen import FrozenModel
 from gfpet.scoring import batches
+from gfpet.streams import ActivationCache, Plan, plan_activations, recomputed, row_lengths
 from tests.tiny import END, RANKING, VERBALIZER, encoded, tiny_gpt2
 
 FAMILY = find_family("gpt2")

@@ -1,4 +1,4 @@
-"""The large model's residual streams, for the Bridge to read: computed once, kept on disk within a budget.
+"""The large model's residual streams, for what is trained on them to read: computed once, kept on disk within a budget.
 
 A file for each stack. Tokens of all rows, one after the other
 ┌────────────┬──────────────────────────┐
@@ -109,8 +109,8 @@ def plan_activations(
 
 def residual_streams(
     large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor, " d_g"], batch: Batch
-) -> Streams:
-    """One forward pass of the large model."""
+) -> tuple[Streams, Tensor]:
+    """One forward pass of the large model: its residual streams, and its last hidden states `[rows, length, d]`."""
     streams: Streams = {}
     place = {stack: {layer: index for index, layer in enumerate(layers)} for stack, layers in plan.layers.items()}
 
@@ -124,8 +124,8 @@ def residual_streams(
         streams[stack][place[stack][layer]] = taken
 
     with large.forward_only() as model, visited(model, family, map(residual_of, plan.layers), take, plan.layers):
-        trunk_of(model, family)(batch)
-    return streams
+        hidden = trunk_of(model, family)(batch)
+    return streams, hidden
 
 
 def recomputed(large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor, " d_g"]) -> Activations:
@@ -133,7 +133,7 @@ def recomputed(large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor,
 
     def read(batch: Batch) -> Streams:
         # Copies outside of inference mode, which autograd may save.
-        streams = residual_streams(large, family, plan, kept, batch)
+        streams, _ = residual_streams(large, family, plan, kept, batch)
         with category("cached"):
             return {stack: streams.pop(stack).clone() for stack in tuple(streams)}
 
@@ -181,11 +181,18 @@ class ActivationCache:
         pad: int,
         device: torch.device,
         step: Step = no_step,
+        seen: Callable[[Batch, Tensor], None] = lambda *_: None,
     ) -> None:
-        """Run the large model over all rows once."""
+        """Run the large model over all rows once.
+
+        Args:
+            seen: is shown each batch with the last hidden states `[rows, length, d]`.
+        """
         for _, batch in batches(encoded, size=batch_size, pad=pad):
             with step(batch.size):
-                streams = residual_streams(large, family, self._plan, kept, batch.to(device))
+                batch = batch.to(device)
+                streams, hidden = residual_streams(large, family, self._plan, kept, batch)
+                seen(batch, hidden)
                 for stack, states in streams.items():
                     lengths, starts = batch.texts[stack].lengths, self._starts[stack]
                     for row, (number, length) in enumerate(zip(batch.row_numbers, lengths, strict=True)):

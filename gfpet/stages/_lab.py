@@ -1,0 +1,71 @@
+"""Models whose predictions stage `evaluate` compares: each asked once for a split, measured as a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+
+from gfpet.frozen import FrozenModel
+from gfpet.models import LoadedModel
+from gfpet.modules import PetModule, inserted
+from gfpet.scoring import Predictions, head_of, predict, trunk_of
+from gfpet.stages._harness import StageRun
+from gfpet.task_data import Split, TaskData
+from gfpet.transfer import Scorer
+from gfpet.write import DirectWrite, writing
+
+
+class Lab:
+    """A frozen model and a task's examples."""
+
+    def __init__(self, run: StageRun, loaded: LoadedModel, data: TaskData) -> None:
+        self._run, self._loaded, self._data = run, loaded, data
+        self.frozen = FrozenModel(loaded.model)
+
+    def plain(self, phase: str) -> Scorer:
+        """The model as it is."""
+        return self._asked_once(lambda split: self._ask(split, phase))
+
+    def plugged(self, phase: str, module: PetModule) -> Scorer:
+        """The model with a module."""
+        return self._asked_once(lambda split: self._ask(split, phase, module=module))
+
+    def written(self, phase: str, write: DirectWrite) -> Scorer:
+        """The model with a direct write."""
+        return self._asked_once(lambda split: self._ask(split, phase, write=write))
+
+    def _asked_once(self, ask: Callable[[Split], Predictions]) -> Scorer:
+        known: dict[int, Predictions] = {}
+
+        def score(split: Split) -> Predictions:
+            if id(split) not in known:
+                known[id(split)] = ask(split)
+            return known[id(split)]
+
+        return score
+
+    def _ask(
+        self, split: Split, phase: str, *, module: PetModule | None = None, write: DirectWrite | None = None
+    ) -> Predictions:
+        model, family = self._loaded.model, self._loaded.family
+        module = module and module.to(self._loaded.device, torch.float32)
+        write = write and write.to(self._loaded.device)
+        tensors = [*(module.tensors.values() if module else ()), *(write.tensors.values() if write else ())]
+        with (
+            self._run.measure(phase, resident=[model, *tensors]) as meter,
+            self.frozen.forward_only() as forward,
+            ExitStack() as opened,
+        ):
+            if module:
+                opened.enter_context(inserted(forward, family, module))
+            trunk = opened.enter_context(writing(forward, family, write)) if write else trunk_of(forward, family)
+            return predict(
+                split.encoded,
+                trunk,
+                head_of(forward),
+                batch_size=self._run.params.evaluate.batch_size,
+                pad=self._data.pad,
+                step=meter.step,
+            )

@@ -1,0 +1,152 @@
+"""The module of a direct write.
+
+x_l[t] = h_l[t] / rms(h_l[t])                         residual stream at tap l, position t; n: the decoder's last tap
+a_l,j  = softmax over t of x_n[p] Q_l,j · x_l[t] K_l,j / √k      head j, seen from position p; the decoder's t ≤ p
+z[p]   = bias + Σ_l ( x_l[p] R_l + [Σ_t a_l,j[t] x_l[t] V_l,j]_j )    R: the decoder's taps only
+y[p]   = hidden[p] + U gelu(z[p]) + c                 hidden: after the final norm, what the head reads
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import gelu
+
+from gfpet.errors import ModuleError
+from gfpet.families import Dims, Padded
+from gfpet.scoring import Batch
+
+FORMAT = "gfpet-write-1"
+_ABOUT = "gfpet"
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class DirectWrite:
+    """What is trained.
+
+    Shapes, of a stack with n taps, width d, H heads of width k, and bottleneck b: `<stack>.query`, `<stack>.key`
+    `[n, d, H·k]`; `<stack>.value`, and `decoder.read`, `[n, d, b]`; `bias` `[b]`, `up` `[b, d]`, `up_bias` `[d]`.
+    """
+
+    taps: Mapping[str, tuple[int, ...]]
+    """By stack, the blocks whose inputs are read; as many as there are blocks: the last one's output."""
+    heads: int
+    tensors: Mapping[str, Tensor]
+
+    def __call__(self, streams: Mapping[str, Tensor], batch: Batch) -> Float[Tensor, "reads d"]:
+        """What is added to the hidden states at the batch's reads.
+
+        Args:
+            streams: by stack, the residual stream at each tap, `[n, rows, length, d]`.
+        """
+        at = batch.read_row, batch.read_position
+        normed = {stack: _normed(states.to(self.tensors["up"].dtype)) for stack, states in streams.items()}
+        here = normed["decoder"][:, *at]
+        inner = torch.einsum("nrd,ndb->rb", here, self.tensors["decoder.read"]) + self.tensors["bias"]
+        for stack, states in normed.items():
+            seen = _seen(batch.texts[stack], *at, causal=stack == "decoder")
+            inner = inner + sum(self._attended(stack, here[-1], states, seen, batch.read_row))
+        return gelu(inner) @ self.tensors["up"] + self.tensors["up_bias"]
+
+    def _attended(
+        self, stack: str, asking: Tensor, states: Tensor, seen: Tensor, rows: Tensor
+    ) -> Iterator[Float[Tensor, "reads b"]]:
+        """Tap by tap, so that only one tap's attention is there at a time."""
+        for tap, text in enumerate(states):
+            query, key, value = (self.tensors[f"{stack}.{part}"][tap] for part in ("query", "key", "value"))
+            asked, keys, values = (self._by_head(lines) for lines in (asking @ query, text @ key, text @ value))
+            weights = torch.einsum("rhk,rthk->rht", asked, keys[rows]) / asked.shape[-1] ** 0.5
+            weights = weights.masked_fill(~seen.unsqueeze(1), -torch.inf).softmax(-1)
+            yield torch.einsum("rht,rthb->rhb", weights, values[rows]).flatten(1)
+
+    def _by_head(self, lines: Tensor) -> Tensor:
+        return lines.view(*lines.shape[:-1], self.heads, -1)
+
+    def to(self, device: torch.device) -> DirectWrite:
+        """The same on another device."""
+        return replace(self, tensors={name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; the same values give the same bytes."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"format": FORMAT, "taps": self.taps, "heads": self.heads}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.tensors.items())}
+        save_file(tensors, path, metadata={_ABOUT: json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: Path) -> DirectWrite:
+        """Read what `save` wrote.
+
+        Raises:
+            ModuleError: the file is missing, broken or not a direct write of gfpet.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        except Exception as error:  # safetensors raises its own untyped errors
+            raise ModuleError(f"cannot read the direct write {path}: {error}") from error
+        if about.get("format") != FORMAT:
+            found = about.get("format", "none")
+            raise ModuleError(f"{path} is not a direct write of gfpet: format '{found}', expected '{FORMAT}'.")
+        taps = {stack: tuple(blocks) for stack, blocks in about["taps"].items()}
+        return cls(taps, about["heads"], tensors)
+
+
+def taps_of(dims: Dims, count: int) -> dict[str, tuple[int, ...]]:
+    """Up to `count` taps a stack, evenly spaced, the embeddings and the last block's output among them."""
+    taps = {}
+    for stack, of in dims.stacks.items():
+        spaced = torch.linspace(0, of.layers, min(count, of.layers + 1))
+        taps[stack] = tuple(int(tap) for tap in spaced.round())
+    return taps
+
+
+def start_write(
+    taps: Mapping[str, tuple[int, ...]],
+    width: int,
+    *,
+    bottleneck: int,
+    heads: int,
+    head_width: int,
+    generator: torch.Generator,
+) -> DirectWrite:
+    """One that writes nothing yet: `up` is zero, the rest random.
+
+    Args:
+        width: d of the large model.
+        bottleneck: b, a multiple of `heads`.
+    """
+    tensors = {"bias": torch.zeros(bottleneck), "up": torch.zeros(bottleneck, width), "up_bias": torch.zeros(width)}
+
+    def drawn(count: int, out: int) -> Tensor:
+        values: Tensor = torch.randn(count, width, out, generator=generator) / width**0.5
+        return values
+
+    for stack, of in taps.items():
+        tensors[f"{stack}.query"] = drawn(len(of), heads * head_width)
+        tensors[f"{stack}.key"] = drawn(len(of), heads * head_width)
+        tensors[f"{stack}.value"] = drawn(len(of), bottleneck)
+    tensors["decoder.read"] = drawn(len(taps["decoder"]), bottleneck)
+    return DirectWrite(taps, heads, tensors)
+
+
+def _normed(states: Tensor) -> Tensor:
+    return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + _EPSILON)
+
+
+def _seen(text: Padded, rows: Tensor, positions: Tensor, *, causal: bool) -> Tensor:
+    """`[reads, length]`: the positions of a text that each read may look at."""
+    real: Tensor = text.is_real[rows]
+    if not causal:
+        return real
+    return real.logical_and(torch.arange(real.shape[1], device=real.device) <= positions.unsqueeze(1))

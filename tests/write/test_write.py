@@ -1,0 +1,157 @@
+"""A direct write: what was trained on cached activations is what runs in L, which never has a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gfpet.errors import ConfigError, ModuleError
+from gfpet.frozen import FrozenModel
+from gfpet.models import LoadedModel
+from gfpet.scoring import EncodedExample, Predictions, batches, head_of, predict, trunk_of
+from gfpet.task_data import TaskData
+from gfpet.training import Settings
+from gfpet.write import DirectWrite, WriteInputs, fit_write, read_large, start_write, taps_of, writing
+from gfpet.write._train import _cached
+from tests.tiny import END, RANKING, VERBALIZER, encoded, tiny_loaded, tiny_module, tiny_task
+from tests.tiny_t5 import encoded_t5, tiny_loaded_t5, tiny_task_t5
+
+FAMILIES = {
+    "gpt2": (lambda: tiny_loaded(16, 4), encoded, lambda: tiny_task(24, 8)),
+    "t5": (lambda: tiny_loaded_t5(16, (2, 3)), encoded_t5, lambda: tiny_task_t5(24, 8)),
+}
+
+
+def fresh(loaded: LoadedModel, count: int = 8, *, noise: float = 0.0) -> DirectWrite:
+    """A direct write; with noise on every tensor, so that no part of it is without effect."""
+    dims = loaded.family.dims(loaded.model.config)
+    generator = torch.Generator().manual_seed(3)
+    write = start_write(taps_of(dims, count), dims.width, bottleneck=8, heads=2, head_width=4, generator=generator)
+    tensors = {
+        name: tensor + torch.randn(tensor.shape, generator=generator) * noise
+        for name, tensor in sorted(write.tensors.items())
+    }
+    return replace(write, tensors=tensors)
+
+
+def read(loaded: LoadedModel, rows: list[EncodedExample], write: DirectWrite, folder: Path, **more: int) -> WriteInputs:
+    width = loaded.family.dims(loaded.model.config).width
+    return read_large(
+        rows,
+        FrozenModel(loaded.model),
+        loaded.family,
+        write.taps,
+        width,
+        folder,
+        **{"dtype": torch.float32, "budget": 10**9, "batch_size": 3, **more},
+        pad=END if loaded.family.name == "gpt2" else 0,
+        device=torch.device("cpu"),
+    )
+
+
+def plugged(loaded: LoadedModel, rows: list[EncodedExample], write: DirectWrite, batch_size: int = 2) -> Predictions:
+    pad = END if loaded.family.name == "gpt2" else 0
+    with FrozenModel(loaded.model).forward_only() as model, writing(model, loaded.family, write) as trunk:
+        return predict(rows, trunk, head_of(model), batch_size=batch_size, pad=pad)
+
+
+def scores(said: Predictions) -> Tensor:
+    return torch.tensor([score for line in said.scores for score in line])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_was_trained_is_what_runs(family: str, tmp_path: Path) -> None:
+    make, encode, _ = FAMILIES[family]
+    loaded = make()
+    rows, write = encode(VERBALIZER + RANKING), fresh(loaded, noise=0.3)
+    inputs = read(loaded, rows, write, tmp_path)
+    pad = END if family == "gpt2" else 0
+    on_cache = predict(rows, _cached(write, inputs), head_of(loaded.model), batch_size=4, pad=pad)
+    there = plugged(loaded, rows, write)
+    torch.testing.assert_close(scores(there), scores(on_cache), rtol=1e-4, atol=1e-4)
+    plain = predict(rows, trunk_of(loaded.model, loaded.family), head_of(loaded.model), batch_size=4, pad=pad)
+    assert (scores(plain) - scores(there)).abs().max() > 0.1
+
+
+def test_at_the_start_nothing_is_written() -> None:
+    loaded = tiny_loaded(16, 4)
+    rows = encoded(VERBALIZER + RANKING)
+    plain = predict(rows, trunk_of(loaded.model, loaded.family), head_of(loaded.model), batch_size=2, pad=END)
+    assert scores(plugged(loaded, rows, fresh(loaded))).equal(scores(plain))
+
+
+def test_a_read_does_not_see_what_comes_after_it() -> None:
+    """Else a candidate's tokens would be predicted from themselves."""
+    loaded = tiny_loaded(16, 4)
+    write = fresh(loaded, noise=0.3)
+    _, batch = next(batches(encoded(RANKING), size=3, pad=END))
+    streams = {"decoder": torch.randn(5, *batch.texts["decoder"].ids.shape, 16, generator=torch.Generator())}
+    before = write(streams, batch)
+    for read_number, (row, position) in enumerate(zip(batch.read_row, batch.read_position, strict=True)):
+        changed = streams["decoder"].clone()
+        changed[:, row, int(position) + 1 :] += 1.0
+        assert write({"decoder": changed}, batch)[read_number].equal(before[read_number])
+        changed[:, row, 0] += 1.0
+        assert not write({"decoder": changed}, batch)[read_number].equal(before[read_number])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_lowers_the_loss_and_leaves_the_large_model_alone(family: str, tmp_path: Path) -> None:
+    make, _, task = FAMILIES[family]
+    loaded = make()
+    data: TaskData = task()
+    write = fresh(loaded)
+    inputs = {name: read(loaded, getattr(data, name).encoded, write, tmp_path / name) for name in ("train", "dev")}
+    head = head_of(loaded.model)
+    losses: list[float] = []
+
+    def fit(epochs: int) -> DirectWrite:
+        trained = fresh(loaded)
+        settings = Settings(epochs=epochs, batch_size=8)
+        fit_write(trained, head, data, inputs["train"], inputs["dev"], settings, learning_rate=1e-2, seed=0)
+        losses.append(predict(data.train.encoded, _cached(trained, inputs["train"]), head, batch_size=8, pad=0).loss)
+        return trained
+
+    weights = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    trained, again = fit(20), fit(20)
+    untrained = predict(data.train.encoded, _cached(write, inputs["train"]), head, batch_size=8, pad=0).loss
+    assert losses[0] < 0.5 * untrained
+    assert all(trained.tensors[name].equal(again.tensors[name]) for name in trained.tensors)
+    assert all(value.equal(weights[name]) for name, value in loaded.model.state_dict().items())
+    assert all(weight.grad is None and not weight.requires_grad for weight in loaded.model.parameters())
+
+
+def test_a_file_keeps_everything(tmp_path: Path) -> None:
+    write = fresh(tiny_loaded(16, 4), count=3, noise=0.3)
+    write.save(tmp_path / "a.safetensors")
+    write.save(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    found = DirectWrite.load(tmp_path / "a.safetensors")
+    assert (found.taps, found.heads) == (write.taps, write.heads)
+    assert all(found.tensors[name].equal(tensor) for name, tensor in write.tensors.items())
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    tiny_module("lora", tiny_loaded().model).save(tmp_path / "module.safetensors")
+    with pytest.raises(ModuleError, match="not a direct write of gfpet: format 'gfpet-module-2'"):
+        DirectWrite.load(tmp_path / "module.safetensors")
+    with pytest.raises(ModuleError, match="cannot read the direct write"):
+        DirectWrite.load(tmp_path / "missing.safetensors")
+
+
+def test_activations_over_the_budget_are_refused(tmp_path: Path) -> None:
+    loaded = tiny_loaded(16, 4)
+    with pytest.raises(ConfigError, match=r"write.budget_gb allows 0.00 GB.*lower write.taps"):
+        read(loaded, encoded(RANKING), fresh(loaded), tmp_path, budget=10)
+
+
+@pytest.mark.parametrize(
+    ("count", "taps"), [(1, (0,)), (2, (0, 4)), (3, (0, 2, 4)), (5, (0, 1, 2, 3, 4)), (99, (0, 1, 2, 3, 4))]
+)
+def test_taps_are_spread_over_the_depth(count: int, taps: tuple[int, ...]) -> None:
+    loaded = tiny_loaded(16, 4)
+    assert taps_of(loaded.family.dims(loaded.model.config), count) == {"decoder": taps}

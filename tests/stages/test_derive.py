@@ -110,7 +110,9 @@ def test_what_was_not_derived_yet_is_said() -> None:
 @pytest.mark.slow
 def test_the_line_runs_with_a_large_model_that_lies_on_disk_and_gives_the_same(llama: Path) -> None:
     """What only runs L forward does not care where its weights are."""
-    forward = [stage for stage in LLAMA_ORDER if stage[0] in ("derive", "align", "prune", "bridge", "evaluate")]
+    forward = [
+        stage for stage in LLAMA_ORDER if stage[0] in ("derive", "align", "prune", "bridge", "write", "evaluate")
+    ]
     apply_preset(None, ["kinds=[lora]", "derive.heal.epochs=0", "reference.methods=[]"], llama / "params.yaml")
     run_stage("prepare")
     found = []

@@ -59,7 +59,7 @@ def test_every_preset_is_valid(project: Path, name: str) -> None:
 
 def test_presets_are_what_their_names_say(project: Path) -> None:
     apply_preset("embedded", [], project)
-    assert (len(load_params(project).tasks), load_params(project).seeds) == (8, (0, 1, 2))
+    assert (load_params(project).families, len(load_params(project).tasks)) == (("gpt2", "t5"), 8)
     apply_preset("gpt2-xl", [], project)
     small, large = checkpoints(load_params(project), "gpt2")
     assert (small.path, large.path) == ("openai-community/gpt2", "openai-community/gpt2-xl")

@@ -66,7 +66,7 @@ class Tune(Optimisation):
     """Stage `tune`: a module on the small model."""
 
     epochs: Positive = 8
-    learning_rate: dict[Kind, PositiveFloat] = {"lora": 3e-3, "adapter": 3e-3, "prefix": 1e-2}  # noqa: RUF012  (pydantic copies it)
+    learning_rate: dict[Kind, PositiveFloat] = {"lora": 3e-3, "adapter": 3e-3, "prefix": 1e-1}  # noqa: RUF012  (pydantic copies it)
 
 
 class Reference(Optimisation):
@@ -82,7 +82,7 @@ class Reference(Optimisation):
         "full": 3e-4,
         "lora": 3e-3,
         "adapter": 3e-3,
-        "prefix": 1e-2,
+        "prefix": 1e-1,
     }
 
 

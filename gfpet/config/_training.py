@@ -76,8 +76,8 @@ class Reference(Optimisation):
     gradient_checkpointing: Checkpointing = False
     dtype: Dtype = "float32"
     """Data type of L's weights here, whatever it is where L only runs forward."""
-    methods: Distinct[Literal["full", "lora", "adapter", "prefix"]] = ("full", "lora", "adapter", "prefix")
-    """An empty list leaves the columns that need them empty."""
+    methods: Distinct[Literal["full", "lora", "adapter", "prefix"]] = ("lora", "adapter", "prefix")
+    """Full fine-tuning takes the most time and memory. An empty list leaves the columns that need them empty."""
     learning_rate: dict[Literal["full", "lora", "adapter", "prefix"], PositiveFloat] = {  # noqa: RUF012  (pydantic copies it)
         "full": 3e-4,
         "lora": 3e-3,

@@ -31,6 +31,10 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", "-S", metavar="KEY=VALUE", help="Change one key, as in bridge.epochs=8.")
 ]
 
+On = Annotated[
+    str, typer.Option(metavar="here|pool:NAME|dask:N|dask:ADDRESS", help="Where stages run; see docs/team.md.")
+]
+
 
 @app.command()
 def run(
@@ -45,9 +49,7 @@ def run(
     allow_dirty: Annotated[
         bool, typer.Option(help="Push though files differ from the commit; the runs' tags say so.")
     ] = False,
-    on: Annotated[
-        str, typer.Option(metavar="here|pool:NAME|dask:N|dask:ADDRESS", help="Where stages run; see docs/team.md.")
-    ] = "here",
+    on: On = "here",
 ) -> None:
     """Run the pipeline: only what has changed, and what depends on it. Then print the result table."""
     with errors_as_text():
@@ -62,6 +64,26 @@ def run(
         _say_outcome([result.outcome for result in results.values()])
         if (root / "reports" / "results.json").is_file():
             _print_table(root)
+
+
+@app.command()
+def bench(
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0 on; two or more give intervals.")] = 3,
+    overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="Stages side by side.")] = 2,
+    on: On = "here",
+) -> None:
+    """Run preset `embedded` over seeds; print gap closed, whether the models are fit to show it, and minutes."""
+    with errors_as_text():
+        root = find_root(Path.cwd())
+        _apply(root, "embedded", [f"seeds={list(range(seeds))}", *(overrides or ())])
+        quiet_services()
+        from flows.logs import without_tracebacks
+
+        with without_tracebacks():
+            results = _runner(on, workers, False, False, False)(root=root, targets=["report"])
+        _say_outcome([result.outcome for result in results.values()])
+        typer.echo((root / "reports" / "benchmark.md").read_text(encoding="utf-8"))
 
 
 @app.command()

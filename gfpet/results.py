@@ -24,7 +24,8 @@ class ResultRow:
     kind: str = ""
     """`lora`, `adapter`, `prefix`; empty where no module takes part."""
     method: str
-    """`zero_shot`, `small_tuned`, `bridge_alone`, `plugged`, `random_w_plug`, `full`, `gradient`."""
+    """`zero_shot`, `small_tuned`, `bridge_alone`, `plugged`, `random_w_plug`, `full`, `gradient`; the report adds
+    `chance` and `majority`."""
     strategy: str = ""
     """Which way of plugging, where there is more than one."""
     seed: int | None = None

@@ -68,7 +68,8 @@ def read_graph(root: Path, targets: Collection[str] = ()) -> dict[str, tuple[str
     """The stages that `targets` need (all, without targets), each with the stages that it depends on.
 
     A target is a stage's name (`tune@gpt2-cb`) or that of a matrix (`tune`). Stages come after what they depend on, and
-    those with the longest way to the end first. Frozen stages are left out: nothing remakes them.
+    those with the longest way to the end first; of equally long ones, those first whose results others have to wait for
+    together with many more. Frozen stages are left out: nothing remakes them.
 
     Raises:
         ConfigError: a target is no stage; or DVC cannot read the graph.
@@ -96,7 +97,11 @@ def read_graph(root: Path, targets: Collection[str] = ()) -> dict[str, tuple[str
     to_end: dict[str, int] = {}
     for name in reversed(list(networkx.topological_sort(order))):
         to_end[name] = 1 + max((to_end[after] for after in order.successors(name)), default=0)
-    first_longest = networkx.lexicographical_topological_sort(order, key=lambda name: (-to_end[name], name))
+    # One that needs many starts late whatever happens: left to the end, it and what it needs would run alone.
+    awaited = {name: sum(len(needs[after]) for after in order.successors(name)) for name in needs}
+    first_longest = networkx.lexicographical_topological_sort(
+        order, key=lambda name: (-to_end[name], -awaited[name], -len(needs[name]), name)
+    )
     return {name: needs[name] for name in first_longest if name in wanted}
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gfpet.data import chance, majority, read_examples
 from gfpet.errors import DataError
 from gfpet.results import ResultRow, order, read_results
 
 RESULT_STAGES = ("tune", "reference", "bridge", "evaluate")
 """Stages with result rows, by family and task."""
+TASK_STAGES = (*RESULT_STAGES, "write")
+"""Stages by family and task."""
 FAMILY_STAGES = ("derive", "align", "prune")
 """Stages that a whole family shares."""
 
@@ -59,20 +62,22 @@ class Collected:
     rows: list[ResultRow]
     memory: dict[tuple[str, ...], Phases]
     """By (stage, family, task), or (stage, family)."""
+    seconds: dict[tuple[str, ...], float]
+    """How long each of these stage instances took, by the same keys."""
     similarity: list[SimilarityRow]
     missing: list[str]
     """Configured inputs that are not there."""
 
 
 def collect(root: Path, scope: Scope) -> Collected:
-    """Read the results below `root`.
+    """Read the results below `root`, and reckon what guessing would score on the same examples.
 
     Raises:
         DataError: there is no result at all, a file is broken, or two stages claim the same result.
     """
     rows: dict[tuple[str | int, ...], ResultRow] = {}
     missing: list[str] = []
-    for stage, family, task in _instances(scope):
+    for stage, family, task in _instances(scope, RESULT_STAGES):
         path = root / "outputs" / stage / family / task / "results.json"
         if not path.is_file():
             # The Bridge on its own need not be scored, and references are a choice: then there is nothing to miss.
@@ -91,25 +96,45 @@ def collect(root: Path, scope: Scope) -> Collected:
             "run the pipeline first (gfpet run, or dvc repro)."
         )
     memory: dict[tuple[str, ...], Phases] = {}
-    keys = [*_instances(scope), *((stage, family) for stage in FAMILY_STAGES for family in scope.families)]
+    seconds: dict[tuple[str, ...], float] = {}
+    keys = [*_instances(scope, TASK_STAGES), *((stage, family) for stage in FAMILY_STAGES for family in scope.families)]
     for key in keys:
         path = root.joinpath("metrics", *key).with_suffix(".json")
         if path.is_file():
-            memory[key] = _phases(path)
+            memory[key], seconds[key] = _metrics(path)
         else:
             missing.append(path.relative_to(root).as_posix())
     similarity: list[SimilarityRow] = []
     for family in scope.families:
         path = root / "outputs" / "similarity" / family / "similarity.json"
+        metrics = root / "metrics" / "similarity" / f"{family}.json"
+        if metrics.is_file():
+            seconds["similarity", family] = _metrics(metrics)[1]
         if path.is_file():
             similarity += [row for row in _similarity(path, family) if scope.has(row.task, row.kind, row.seed)]
         else:
             missing.append(path.relative_to(root).as_posix())
-    return Collected(scope, sorted(rows.values(), key=order), memory, similarity, sorted(missing))
+    found = sorted([*rows.values(), *_guesses(root, scope)], key=order)
+    return Collected(scope, found, memory, seconds, similarity, sorted(missing))
 
 
-def _instances(scope: Scope) -> Iterator[tuple[str, str, str]]:
-    for stage in RESULT_STAGES:
+def _guesses(root: Path, scope: Scope) -> Iterator[ResultRow]:
+    """Rows of methods `chance` and `majority`, for each family: they come from the evaluation examples alone."""
+    for task in scope.tasks:
+        path = root / "outputs" / "prepare" / task / "eval.jsonl"
+        if not path.is_file():
+            continue
+        examples = read_examples(path)
+        for method, scores in (("chance", chance(task, examples)), ("majority", majority(task, examples))):
+            for family in scope.families:
+                for metric, value in scores.items():
+                    yield ResultRow(
+                        family=family, task=task, method=method, metric=metric, value=value, n=len(examples)
+                    )
+
+
+def _instances(scope: Scope, stages: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    for stage in stages:
         for family in scope.families:
             for task in scope.tasks:
                 yield stage, family, task
@@ -122,12 +147,12 @@ def _json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON ({error}); run its stage again.") from error
 
 
-def _phases(path: Path) -> Phases:
+def _metrics(path: Path) -> tuple[Phases, float]:
     record = _json(path)
     memory = record.get("memory") if isinstance(record, dict) else None
     if not isinstance(memory, dict) or not all(isinstance(phase, dict) for phase in memory.values()):
         raise DataError(f"{path} has no mapping 'memory' of phases to measurements; run its stage again.")
-    return memory
+    return memory, float(record.get("seconds") or 0.0)
 
 
 def _similarity(path: Path, family: str) -> Iterator[SimilarityRow]:

@@ -10,6 +10,8 @@ from typing import Any
 from gfpet.report._collect import FAMILY_STAGES, Phases
 
 ROUTES: dict[str, tuple[str, ...]] = {
+    "chance": (),
+    "majority": (),
     "zero_shot": ("evaluate",),
     "small_tuned": ("derive", "tune"),
     "random_w_plug": ("derive", "tune", "evaluate"),
@@ -43,7 +45,7 @@ class Cost:
     peaks: dict[str, int | None]
     """Bytes, by stage; None where it was not measured."""
     seconds: float | None
-    """Time of all phases of all its stages; None if one of them was not measured."""
+    """Time of all phases of all its stages; None if one of them was not measured, or there are none."""
 
     @property
     def peak(self) -> int | None:
@@ -84,7 +86,7 @@ def cost_of(
         peaks[stage] = max(known) if known and len(known) == len(sizes) else None
         seconds += [phase.get("seconds") for phase in phases] or [None]
     times = [time for time in seconds if time is not None]
-    return Cost(peaks, math.fsum(times) if len(times) == len(seconds) else None)
+    return Cost(peaks, math.fsum(times) if times and len(times) == len(seconds) else None)
 
 
 def bytes_of(phase: Mapping[str, Any]) -> int | None:

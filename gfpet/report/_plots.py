@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfpet.errors import DataError
 from gfpet.report._collect import FAMILY_STAGES, Collected, mean
+from gfpet.report._costs import route_of
 from gfpet.report._rows import ReportRow, write_csv
 from gfpet.report._summary import METHODS, Score, Way, average_score, task_score, ways
 from gfpet.report._tables import scaled, size, stage_peaks
@@ -92,7 +93,7 @@ def _accuracy(collected: Collected, rows: Sequence[ReportRow], family: str, fold
     from matplotlib.lines import Line2D
 
     scope = collected.scope
-    own = ways(rows, scope, family)
+    own = [way for way in ways(rows, scope, family) if route_of(collected.memory, family, way.method)]
     panels: dict[str, list[tuple[Way, Score]]] = {}
     for task in (_ALL, *scope.tasks):
         scores = [

@@ -13,6 +13,8 @@ SCORE = "score"
 """The metric that tables and plots show: the mean of a task's official metrics."""
 
 METHODS = {
+    "chance": "guessing",
+    "majority": "always the commonest answer",
     "zero_shot": "zero-shot L",
     "small_tuned": "S tuned",
     "random_w_plug": "random W_plug",
@@ -103,11 +105,18 @@ def average_score(rows: Sequence[ReportRow], family: str, way: Way, tasks: Seque
     known = [score for score in scores if score is not None]
     if len(known) < len(tasks):
         return None
-    by_task = [{row.seed: row.value for row in of_way(rows, family, way, task)} for task in tasks]
-    seeds = set.intersection(*(set(values) for values in by_task))
-    averages = [statistics.fmean(value for values in by_task if (value := values[seed]) is not None) for seed in seeds]
+    averages = list(seed_averages(rows, family, way, tasks).values())
     std = statistics.stdev(averages) if len(averages) > 1 else None
     return Score(statistics.fmean(s.mean for s in known), std, None, None, _most([s.peak for s in known]))
+
+
+def seed_averages(rows: Sequence[ReportRow], family: str, way: Way, tasks: Sequence[str]) -> dict[int | None, float]:
+    """Mean over tasks, by seed; only of seeds that every task has."""
+    by_task = [
+        {row.seed: row.value for row in of_way(rows, family, way, task) if row.value is not None} for task in tasks
+    ]
+    seeds = set[int | None].intersection(*(set(values) for values in by_task))
+    return {seed: statistics.fmean(values[seed] for values in by_task) for seed in sorted(seeds, key=str)}
 
 
 def task_gap(rows: Sequence[ReportRow], family: str, way: Way, task: str) -> float | None:

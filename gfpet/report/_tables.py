@@ -67,6 +67,8 @@ def memory_table(
         stages.insert(0, "derive")
     body = []
     for way in ways(rows, scope, family):
+        if not route_of(memory, family, way.method):
+            continue
         by_stage = stage_peaks(memory, rows, family, way)
         complete = None not in by_stage.values() and by_stage
         most = max(peak for peak in by_stage.values() if peak is not None) if complete else None

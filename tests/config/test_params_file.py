@@ -59,7 +59,7 @@ def test_every_preset_is_valid(project: Path, name: str) -> None:
 
 def test_presets_are_what_their_names_say(project: Path) -> None:
     apply_preset("embedded", [], project)
-    assert (len(load_params(project).tasks), load_params(project).seeds) == (8, (0, 1, 2))
+    assert (load_params(project).families, len(load_params(project).tasks)) == (("gpt2", "t5"), 8)
     apply_preset("gpt2-xl", [], project)
     small, large = checkpoints(load_params(project), "gpt2")
     assert (small.path, large.path) == ("openai-community/gpt2", "openai-community/gpt2-xl")
@@ -220,7 +220,7 @@ def test_a_gguf_file_is_no_hub_id(project: Path) -> None:
 def test_gradients_need_the_large_model_in_one_place(project: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         apply_preset(None, ["models.gpt2.large.device_map=auto", "prune.importance=fisher"], project)
-    assert "reference.methods: full, lora, adapter, prefix would take gradients of the large model" in str(caught.value)
+    assert "reference.methods: lora, adapter, prefix would take gradients of the large model" in str(caught.value)
     assert "prune.importance: fisher takes gradients of the large model, which models.gpt2.large" in str(caught.value)
     apply_preset(None, ["models.gpt2.large.device_map=auto", "reference.methods=[]"], project)
     with pytest.raises(ConfigError, match=r"models\.gpt2\.large: quantisation is 'int8' and device_map 'auto'"):

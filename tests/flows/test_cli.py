@@ -54,7 +54,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     result = gfpet("--help")
     assert result.exit_code == 0
-    for command in ("run", "publish", "preset", "check", "table", "ui"):
+    for command in ("run", "bench", "publish", "preset", "check", "table", "ui"):
         assert command in result.output
 
 
@@ -124,6 +124,23 @@ def test_run_applies_overrides_and_ends_with_the_table(tiny: Path, caplog: pytes
     result = gfpet("publish")
     assert result.exit_code == 0
     assert "present  first" in result.output
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("prefect_server", "mlflow_store")
+def test_bench_takes_the_embedded_benchmark_over_seeds_and_ends_with_its_tables(tiny: Path) -> None:
+    command = "mkdir -p reports && grep -A1 seeds params.yaml > reports/benchmark.md"
+    stage = f"  report:\n    cmd: {command}\n    params: [families, tasks, seeds]\n    outs: [reports]\n"
+    (tiny / "dvc.yaml").write_text((tiny / "dvc.yaml").read_text() + stage)
+    result = gfpet("bench", "--seeds", "2", "-S", "families=[t5]", "--workers", "1")
+    assert result.exit_code == 0, result.output
+    assert "params.yaml: preset: quick -> embedded" in result.output
+    assert "stages: 1 ran" in result.output
+    assert result.output.rstrip().endswith((tiny / "reports" / "benchmark.md").read_text().rstrip())
+    assert "seeds: [0, 1]" in result.output
+    params = yaml.safe_load((tiny / "params.yaml").read_text())
+    assert (params["families"], len(params["tasks"]), params["seeds"]) == (["t5"], 8, [0, 1])
+    assert ran(tiny) == []
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -8,7 +8,7 @@ from prefect.logging import disable_run_logger
 
 from gfpet.errors import ConfigError
 from tasks.dvc_stage import StageError, StageResult, outcome_of, read_graph, reproduce_stage, stale_stages
-from tests.flows.conftest import ran
+from tests.flows.conftest import PROJECT, ran
 
 
 def reproduce(name: str, root: Path) -> StageResult:
@@ -20,6 +20,13 @@ def test_the_graph_comes_in_an_order_that_can_be_run(tiny: Path) -> None:
     graph = read_graph(tiny)
     assert graph == {"first": (), "left@x": ("first",), "right": ("first",), "last": ("left@x", "right")}
     assert list(graph) == ["first", "left@x", "right", "last"]
+
+
+def test_what_many_wait_for_with_others_comes_first() -> None:
+    order = [name.partition("@")[0] for name in read_graph(PROJECT)]
+    assert order.index("tune") < order.index("reference") < order.index("bridge")
+    assert order.index("similarity") < order.index("evaluate")
+    assert order[-1] == "report"
 
 
 def test_targets_bring_what_they_need(tiny: Path) -> None:

@@ -85,6 +85,7 @@ def test_the_folder(tmp_path: Path) -> None:
     assert sorted(path.name for path in reports.iterdir()) == [
         "accuracy_memory-gpt2.png",
         "accuracy_memory.csv",
+        "benchmark.md",
         "memory_stages-gpt2.png",
         "memory_stages.csv",
         "results.csv",

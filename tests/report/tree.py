@@ -58,6 +58,7 @@ def write_tree(root: Path, tasks: tuple[str, ...] = ("cb", "copa"), references: 
         write_metrics(root, f"reference/gpt2/{task}", trained if references else {})
         bridged = {"cache": phase(3, 25 * MB)} | {f"train/{tag}": phase(4, (20 + number) * MB) for tag in tags}
         write_metrics(root, f"bridge/gpt2/{task}", bridged)
+        write_metrics(root, f"write/gpt2/{task}", {})
         inferred = {"infer/zero-shot": phase(0.5, 29 * MB)} | {f"infer/{tag}": phase(1, 30 * MB) for tag in tags}
         inferred |= {f"infer-random/{tag}": phase(1, 31 * MB) for tag in tags}
         write_metrics(root, f"evaluate/gpt2/{task}", inferred)

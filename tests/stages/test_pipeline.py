@@ -61,6 +61,7 @@ ORDER = [
     ("report",),
 ]
 KINDS = ("lora", "adapter", "prefix")
+GUESSES = ("chance", "majority")
 
 
 def make_project(folder: Path, *overrides: str) -> None:
@@ -93,6 +94,7 @@ def tiny_project(project: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_whole_line_runs_and_leaves_what_it_should(tiny_project: Path) -> None:
+    apply_preset(None, ["reference.methods=[full, lora, adapter, prefix]"], tiny_project / "params.yaml")
     torch.manual_seed(1)
     for stage in ORDER:
         run_stage(*stage)
@@ -115,7 +117,16 @@ def test_the_whole_line_runs_and_leaves_what_it_should(tiny_project: Path) -> No
     assert all(of["dev_score"] >= max(of["dev_scores"].values()) for of in chosen.values())
     assert all(0 <= row.ci_low <= row.value <= row.ci_high <= 1 and row.n == 12 for row in rows)
     methods = {row["method"] for row in json.loads((tiny_project / "reports/results.json").read_text())}
-    assert methods == {"zero_shot", "small_tuned", "bridge_alone", "plugged", "random_w_plug", "gradient", "full"}
+    assert methods == {
+        "zero_shot",
+        *GUESSES,
+        "small_tuned",
+        "bridge_alone",
+        "plugged",
+        "random_w_plug",
+        "gradient",
+        "full",
+    }
     for stage, *instance in ORDER:
         path = tiny_project / "metrics" / Path(stage, *instance).with_suffix(".json")
         assert json.loads(path.read_text())["seconds"] > 0
@@ -135,7 +146,8 @@ def test_without_references_everything_else_still_runs(tiny_project: Path) -> No
         if "copa" not in stage:
             run_stage(*stage)
     rows = json.loads((tiny_project / "reports/results.json").read_text())
-    assert {row["method"] for row in rows} == {"zero_shot", "small_tuned", "bridge_alone", "plugged", "random_w_plug"}
+    methods = {row["method"] for row in rows}
+    assert methods == {"zero_shot", *GUESSES, "small_tuned", "bridge_alone", "plugged", "random_w_plug"}
     assert all(row["gap_closed"] is None for row in rows)
 
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from gfpet.data import build_examples, chance, majority, score
+from gfpet.data.rows import ROWS
 from gfpet.errors import DataError
 from gfpet.world import TASKS, World, baselines, generate, perfect_reader, world
 from gfpet.world.lexicon import VALUES
@@ -114,6 +116,43 @@ def test_chance_and_majority(benchmark: tuple[str, list[Row], list[Row]]) -> Non
         assert scores["chance"] == pytest.approx(chance)
         # Balanced by construction, but for the place of ReCoRD's answer, which is drawn.
         assert scores["majority"] == pytest.approx(chance, abs=4.0 if task == "record" else 0.1)
+
+
+def choices(task: str, rows: list[Row]) -> list[int]:
+    """The perfect reader's answers as candidates of the examples: class, index, answer by answer, name, or the span."""
+    answers = [perfect_reader(task, row) for row in rows]
+    match task:
+        case "cb" | "rte":
+            return [
+                ("entailment", "contradiction" if task == "cb" else "not_entailment", "neutral").index(a)
+                for a in answers
+            ]
+        case "copa":
+            return answers
+        case "multirc":
+            return [1 - label for labels in answers for label in labels]
+        case "record":
+            texts = [row["passage"] for row in rows]
+            names = [
+                list(dict.fromkeys(text["text"][e["start"] : e["end"] + 1] for e in text["entities"])) for text in texts
+            ]
+            return [listed.index(found) for listed, (found,) in zip(names, answers, strict=True)]
+        case _:
+            return [int(not answer) for answer in answers]
+
+
+GUESSES = {"cb": (100 / 3, 25.0), "multirc": (28.1, 100 / 3), "record": (100 / 3, 100 / 3)}
+"""Chance and majority in points of the official score, where they are not 50. CB: accuracy and macro F1; MultiRC: F1
+of the answers (50 and 66.7) and questions with all four right (1 in 16, and none)."""
+
+
+def test_official_scores_of_knowing_everything_and_of_guessing(benchmark: tuple[str, list[Row], list[Row]]) -> None:
+    task, _, evaluation = benchmark
+    examples = build_examples(task, "val", [ROWS[task].model_validate(row) for row in evaluation])
+    assert score(task, examples, choices(task, evaluation))["score"] == 1.0
+    expected = GUESSES.get(task, (50.0, 50.0))
+    assert 100 * chance(task, examples)["score"] == pytest.approx(expected[0], abs=1.0)
+    assert 100 * majority(task, examples)["score"] == pytest.approx(expected[1], abs=4.0 if task == "record" else 0.1)
 
 
 def test_no_row_states_what_it_asks(benchmark: tuple[str, list[Row], list[Row]]) -> None:

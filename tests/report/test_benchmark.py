@@ -1,0 +1,102 @@
+"""The benchmark at a glance, from the round numbers of `tree.py` and the examples of two tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gfpet.data import Example, write_examples
+from gfpet.report import Scope, collect, write_report
+from gfpet.results import write_results
+from tests.report.tree import row, write_metrics, write_tree
+
+SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1))
+
+BENCHMARK = """\
+# Benchmark
+
+### Gap closed
+
+| pair, kind | zero-shot L | S tuned | plugged L | L by gradients | gap closed, % |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| gpt2, lora | 45.0 | 36.0 [23.3, 48.7] | 60.0 [-3.5, 123.5] | 85.0 [85.0, 85.0] | 37.5 [-121.3, 196.3] |
+
+Averages over cb, copa, in points; mean over seeds 0, 1 with its 95% t interval. Gap closed = (plugged L - zero-shot \
+L) / (L by gradients with the same kind of module - zero-shot L).
+
+### gpt2: competence
+
+| kind | zero-shot L - chance, at most 15 either way | S tuned - chance, at least 15 | L tuned - S tuned, at least 4 | \
+L tuned, at least 85 |
+| --- | ---: | ---: | ---: | ---: |
+| lora | 3.6 met | -5.4 missed; not cb, copa | 49.0 met | 85.0 met; not cb |
+
+Whether the pair shows good transfer from bad: each condition over the tasks' average, then the tasks that miss it by \
+themselves. L tuned is by gradients, with the same kind of module.
+
+### Minutes
+
+| pair | derive | tune | align | prune | bridge | write | evaluate | reference | similarity | together |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| gpt2 | 1.6 | 3.3 | 1.6 | 1.6 | 3.3 | 3.3 | 3.3 | 3.3 | 1.6 | 23.1 |
+
+The stages' own time, summed over tasks; stages that run side by side count each.
+"""
+
+
+def write_eval(root: Path) -> None:
+    """Four examples each. Guessing on CB: accuracy 1/3, F1 of the expected counts (0.4 + 2 * 2/7) / 3."""
+    for task, candidates, golds in (("cb", 3, (0, 1, 2, 0)), ("copa", 2, (0, 1, 1, 1))):
+        names = tuple(f"c{number}" for number in range(candidates))
+        examples = [
+            Example(id=f"{task}/{number}", context="?", candidates=names, labels=names, gold=(gold,), group="")
+            for number, gold in enumerate(golds)
+        ]
+        folder = root / "outputs" / "prepare" / task
+        folder.mkdir(parents=True)
+        write_examples(folder / "eval.jsonl", examples)
+
+
+def test_the_benchmark_at_a_glance(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    write_eval(tmp_path)
+    write_metrics(tmp_path, "similarity/gpt2", {})
+    write_report(collect(tmp_path, SCOPE), tmp_path / "reports")
+    assert (tmp_path / "reports" / "benchmark.md").read_text() == BENCHMARK
+
+
+def test_guessing_stands_first_in_the_scores_and_costs_nothing(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    write_eval(tmp_path)
+    rows = write_report(collect(tmp_path, SCOPE), tmp_path / "reports")
+    lines = (tmp_path / "reports" / "tables.md").read_text().splitlines()
+    copa = {row.method: row for row in rows if (row.task, row.metric) == ("copa", "score") and row.seed is None}
+    assert copa["chance"].value == pytest.approx(0.5)
+    assert copa["majority"].value == pytest.approx(0.75)
+    assert (copa["chance"].peak_memory_bytes, copa["chance"].seconds, copa["chance"].n) == (None, None, 4)
+    assert [line.split("|")[1].strip() for line in lines if "guessing" in line or "commonest" in line] == [
+        "guessing",
+        "always the commonest answer",
+    ]
+
+
+def test_a_kind_without_references_has_no_competence(tmp_path: Path) -> None:
+    write_tree(tmp_path, references=False)
+    write_eval(tmp_path)
+    write_report(collect(tmp_path, SCOPE), tmp_path / "reports")
+    text = (tmp_path / "reports" / "benchmark.md").read_text()
+    assert "competence" not in text
+    assert "| gpt2, lora | 45.0 | 36.0 [23.3, 48.7] | 60.0 [-3.5, 123.5] |  |  |" in text
+
+
+def test_a_condition_holds_up_to_its_bounds(tmp_path: Path) -> None:
+    """On COPA guessing scores 50, so S tuned is enough at 65 and not at 64; CB misses either way."""
+    write_tree(tmp_path)
+    write_eval(tmp_path)
+    path = tmp_path / "outputs/tune/gpt2/copa/results.json"
+    for value, misses in ((0.65, "; not cb |"), (0.64, "; not cb, copa |")):
+        tuned = [row("copa", "small_tuned", value, "lora", seed) for seed in (0, 1)]
+        write_results(path, tuned)
+        write_report(collect(tmp_path, SCOPE), tmp_path / "reports")
+        assert f"missed{misses}" in (tmp_path / "reports" / "benchmark.md").read_text()

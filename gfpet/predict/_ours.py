@@ -20,7 +20,7 @@ from gfpet.bridge import (
     start_ladder,
     start_transfer,
 )
-from gfpet.config import Params
+from gfpet.config import LargeCheckpoint, Pair, Params
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.memory import MemoryReading, Resident, Step, measure
@@ -28,18 +28,19 @@ from gfpet.models import LoadedModel
 from gfpet.modules import PetModule, inserted, module_sites
 from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
 from gfpet.predict._methods import Peaks, infer, settings
+from gfpet.predict._placed import put_elsewhere
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
 from gfpet.scoring import batches, head_of
 from gfpet.training import Hooks
 from gfpet.tuning import start_module, tune_module, wants_checkpointing
 
-SHARED = ("align", "prune")
-OF_KIND = ("tune S", "cache", "bridge", "infer")
+SHARED = ("align", "prune", "cache")
+OF_KIND = ("tune S", "bridge", "infer")
 
 
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
-    """Peaks of the stages that all kinds go through: `align`, `prune`."""
+    """Peaks of the stages that all kinds go through: `align`, `prune`, `cache`."""
     peaks: Peaks = {}
     with work.tensors():
         if "align" in only:
@@ -47,6 +48,10 @@ def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, on
         if "prune" in only:
             # A model of its own: once L has been seen as frozen, `fisher` may not touch it.
             peaks["prune"] = prune_peak(_pair(small, large, work, params)[1], work, params)
+        if "cache" in only:
+            loaded = _pair(small, large, work, params)[1]
+            bridge = make_bridge(loaded, params)
+            peaks["cache"] = cache_peak(_cache(loaded, bridge, work, params)[0], loaded, bridge, work, params)
     return peaks
 
 
@@ -59,7 +64,7 @@ def kind_stages(
     only: Collection[str] = OF_KIND,
     by_module: bool = False,
 ) -> Peaks:
-    """Peaks of the stages that a module of one kind goes through: `tune S`, `cache`, `bridge`, `infer`."""
+    """Peaks of the stages that a module of one kind goes through: `tune S`, `bridge`, `infer`."""
     peaks: Peaks = {}
     with work.tensors():
         s, loaded = _pair(small, large, work, params)
@@ -67,13 +72,13 @@ def kind_stages(
         module = start_module(kind, s, getattr(params.modules, kind).model_dump(), data, seed=0)
         if "tune S" in only:
             peaks["tune S"] = tune_peak(s, module, work, params, by_module)
-        if not {"cache", "bridge", "infer"} & set(only):
+        if not {"bridge", "infer"} & set(only):
             return peaks
         pairs = _pairs(s, loaded, params)
         reads, writes = spaces_of(module)
         # As stage align leaves them on disk.
         shapes = map_shapes(s, loaded, pairs, reads=reads, writes=writes, centre=params.align.centre)
-        maps = Projection.of({name: torch.zeros(shape) for name, shape in shapes.items()})
+        maps = Projection.unread(shapes, lambda name: torch.zeros(shapes[name]))
         bridge = make_bridge(loaded, params)
         transfer = start_transfer(
             module,
@@ -90,8 +95,6 @@ def kind_stages(
         )
         del s, maps
         cache, plan = _cache(loaded, bridge, work, params)
-        if "cache" in only:
-            peaks["cache"] = cache_peak(cache, loaded, bridge, work, params)
         if "infer" in only:
             plugged = transfer.in_large().detached()
             with inserted(loaded.model, family, plugged):
@@ -196,9 +199,17 @@ def bridge_peak(
 
 
 def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[LoadedModel, LoadedModel]:
-    pair = getattr(params.models, large.family)
-    dtypes = [getattr(torch, each.dtype) for each in (pair.small, pair.large)]
-    return shaped(small, dtypes[0], work.device), shaped(large, dtypes[1], work.device)
+    pair: Pair = getattr(params.models, large.family)
+    return shaped(small, getattr(torch, pair.small.dtype), work.device), _large(large, work, pair.large)
+
+
+def _large(large: Shape, work: Workload, section: LargeCheckpoint) -> LoadedModel:
+    """L where its section puts it. Without `memory_gb`, that all of it fits is taken for granted."""
+    dtype = getattr(torch, section.dtype)
+    loaded = shaped(large, dtype, work.device)
+    if section.device_map == "auto" and section.memory_gb is not None:
+        put_elsewhere(loaded, dtype, work.device, int(section.memory_gb * 1e9), work.real)
+    return loaded
 
 
 def _pairs(small: LoadedModel, large: LoadedModel, params: Params) -> LayerMap:
@@ -248,12 +259,12 @@ def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: P
 
 
 def prune_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Importance, and cutting the Bridge out."""
-    with measure("prune", [large.model]) as meter:
+    """Importance, then cutting the Bridge out: the larger of the two."""
+    with measure("importance", [large.model]) as meter:
         _importance(large, work, params, meter.step)
-        with meter.step():
-            make_bridge(large, params)
-    return meter.reading
+    with measure("cut", [large.model]) as cutting, cutting.step():
+        make_bridge(large, params)
+    return max(meter.reading, cutting.reading, key=lambda reading: reading.cpu_live_peak_bytes or 0)
 
 
 def _importance(loaded: LoadedModel, work: Workload, params: Params, step: Step) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gfpet.config import Params
 from gfpet.memory import MemoryReading
-from gfpet.predict._ours import kind_stages, shared_stages
+from gfpet.predict._ours import OF_KIND, SHARED, kind_stages, shared_stages
 from gfpet.predict._run import STAGES
 from gfpet.predict._workload import Shape, Workload
 
@@ -151,8 +151,8 @@ def plan_within(
 
 def _sizes(stages: set[str], small: Shape, large: Shape, work: Workload, params: Params, kind: str) -> dict[str, int]:
     found: dict[str, MemoryReading] = {}
-    if stages & {"align", "prune"}:
+    if stages & {*SHARED}:
         found |= shared_stages(small, large, work, params, only=stages)
-    if stages - {"align", "prune", "tune L"}:
+    if stages & {*OF_KIND}:
         found |= kind_stages(kind, small, large, work, params, only=stages)
     return {stage: reading.cpu_live_peak_bytes or 0 for stage, reading in found.items() if stage in stages}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -140,6 +140,7 @@ def recomputed(large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor,
     return read
 
 
+@runtime_checkable
 class RowStore(Protocol):
     """Keeps rows of bytes; `MappedFile` is the one that is used."""
 
@@ -150,6 +151,10 @@ class RowStore(Protocol):
         """The values of tokens `start` to `stop`."""
 
 
+MakeRowStore = Callable[[Path, torch.dtype, tuple[int, int, int]], RowStore]
+"""From a file, a data type and `(tokens, layers, width)`."""
+
+
 class ActivationCache:
     """Activations of one set of rows, a file for each stack."""
 
@@ -158,7 +163,7 @@ class ActivationCache:
         folder: Path,
         plan: Plan,
         lengths: Mapping[str, Sequence[int]],
-        store: Callable[[Path, torch.dtype, tuple[int, int, int]], RowStore] | None = None,
+        store: MakeRowStore | None = None,
     ) -> None:
         """`store` makes what keeps the rows; by default a mapped file in the folder."""
         self._plan = plan

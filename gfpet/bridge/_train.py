@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -18,7 +18,7 @@ from gfpet.bridge._ladder import Ladder, laddered
 from gfpet.families import Dims, Family, stack_of
 from gfpet.memory import Step, no_step
 from gfpet.modules import PetModule, inserted
-from gfpet.plug import LayerMap, Projection, plugged, projected, spaces_of
+from gfpet.plug import LOW_RANK, LayerMap, Projection, duplicated, plugged, projected, spaces_of
 from gfpet.prune import Bridge, Kept
 from gfpet.scoring import Batch, Predictions, candidate_scores, head_of, predict, ranking_loss
 from gfpet.streams import Activations
@@ -41,42 +41,52 @@ class Transfer:
     """What of `W_plug` is trained."""
     down: Literal["learned", "selection"] = "learned"
     """Whether `W_down` is trained."""
+    short: Projection | None = None
+    """Where neither the matrices of `W_plug` nor `W_down` are trained, both as one: only the Bridge's coordinates of
+    `W_plug`, which itself may then stay in its file. Its low-rank updates have only these coordinates, too: the others
+    would begin as zeros and never have a gradient."""
 
     def in_large(self) -> PetModule:
         """The module as it is plugged into L."""
-        return plugged(self.module, self.w_plug, self.pairs, divide_by_copies=self.divide_by_copies)
+        return plugged(self.module, self._whole(), self.pairs, divide_by_copies=self.divide_by_copies)
 
     def in_bridge(self) -> PetModule:
         """The module as it sits in the Bridge."""
-        return projected(self.in_large(), self.w_down)
+        if self.short is None:
+            return projected(self.in_large(), self.w_down)
+        updates = {name: getattr(self.w_plug, name) for name in LOW_RANK}
+        copies = duplicated(self.module, self.pairs, divide_by_copies=self.divide_by_copies)
+        return projected(copies, replace(self.short, **updates))
 
     @property
     def trained(self) -> dict[str, Tensor]:
         """The tensors that are trained: module, `W_plug` as far as it is, and `W_down` unless it stays a selection."""
         tensors = {f"module/{name}": tensor for name, tensor in self.module.tensors.items()}
-        tensors |= {f"w_plug/{name}": tensor for name, tensor in self.plug_update().named().items()}
+        tensors |= _maps("w_plug", self.w_plug, self._updated)
         return tensors | (_maps("w_down", self.w_down, ("reads", "writes")) if self.down == "learned" else {})
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All of its tensors."""
-        maps = [*self.w_plug.named().values(), *self.w_down.named().values()]
-        return [*self.module.tensors.values(), *maps]
+        """All of its tensors that are in memory."""
+        maps = [self.w_plug, self.w_down, *([self.short] if self.short else [])]
+        return [*self.module.tensors.values(), *(tensor for each in maps for tensor in each.held)]
 
     def plug_update(self) -> Projection:
-        """The trained part of `W_plug`: its matrices, its low-rank updates, or nothing."""
-        fields = {"full": ("reads", "writes"), "low_rank": _LOW_RANK, "none": ()}[self.update]
-        return Projection.of(_maps("", self.w_plug, fields))
+        """The trained part of `W_plug` at all coordinates of L: its matrices, its low-rank updates, or nothing."""
+        return Projection.of(_maps("", self._whole(), self._updated))
 
+    @property
+    def _updated(self) -> Sequence[str]:
+        return {"full": ("reads", "writes"), "low_rank": LOW_RANK, "none": ()}[self.update]
 
-_LOW_RANK = ("read_left", "read_right", "write_left", "write_right")
+    def _whole(self) -> Projection:
+        return self.w_plug if self.short is None else self.w_plug.spread(self.w_down)
 
 
 def _maps(title: str, projection: Projection, fields: Sequence[str]) -> dict[str, Tensor]:
     """Some fields of a projection; offsets are never among them, and stay what the closed form gave."""
     prefix = f"{title}/" if title else ""
-    named = projection.named().items()
-    return {f"{prefix}{name}": tensor for name, tensor in named if name.split("/", 1)[0] in fields}
+    return {f"{prefix}{name}/{space}": each for name in fields for space, each in getattr(projection, name).items()}
 
 
 def selection(
@@ -131,26 +141,39 @@ def start_transfer(
     """The module as tuned on S, `W_plug` as it starts, `W_down` as a selection.
 
     Args:
-        maps: of `W_plug`, on the module's device.
+        maps: of `W_plug`, on the module's device; they stay unread (`Projection.open`) where that is how they come and
+            only the Bridge's coordinates of them are needed.
         dims: the large model's sizes.
         seed: of the low-rank updates.
     """
+    shapes = {
+        direction: {space: maps_of[space].shape for space in maps_of}
+        for direction, maps_of in (("reads", maps.reads), ("writes", maps.writes))
+    }
     if update == "auto":
-        matrices = [*maps.reads.values(), *maps.writes.values()]
-        update = "full" if sum(matrix.numel() for matrix in matrices) <= _MANY else "low_rank"
+        values = sum(shape.numel() for each in shapes.values() for shape in each.values())
+        update = "full" if values <= _MANY else "low_rank"
     if update == "low_rank":
         maps = maps.with_updates(update_rank, torch.Generator().manual_seed(seed))
     start = plugged(module, maps, pairs, divide_by_copies=divide_by_copies)
     down = selection(start, family, kept, dims, "selection")
     if w_down == "auto":
-        ends = [matrix.shape[2] for matrix in maps.reads.values()] + [m.shape[1] for m in maps.writes.values()]
-        indices = [*down.reads.values(), *down.writes.values()]
-        values = sum(index.numel() * end for index, end in zip(indices, ends, strict=True))
+        values = sum(index.numel() * shapes["reads"][space][2] for space, index in down.reads.items())
+        values += sum(index.numel() * shapes["writes"][space][1] for space, index in down.writes.items())
         w_down = "learned" if values <= _MANY else "selection"
     if w_down == "learned":
         down = selection(start, family, kept, dims, "learned")
     device = next(iter(module.tensors.values())).device
-    return Transfer(module, maps, down.to(device, torch.float32), pairs, divide_by_copies, update, w_down)
+    down = down.to(device, torch.float32)
+    short = None
+    own = all(shapes[name][space][0] == len(index) for name in shapes for space, index in getattr(down, name).items())
+    if w_down == "selection" and update != "full" and own:
+        short = maps.selected(down)
+        maps = replace(maps, read_right=short.read_right, write_right=short.write_right)
+        short = replace(short, **{name: {} for name in LOW_RANK})
+    else:
+        maps = maps.to(device, torch.float32)
+    return Transfer(module, maps, down, pairs, divide_by_copies, update, w_down, short)
 
 
 def fit_bridge(

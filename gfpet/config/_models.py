@@ -31,7 +31,7 @@ class LargeCheckpoint(Checkpoint):
     """`single`: all of it on `models.device`. `auto`: what does not fit there goes to CPU memory, then to disk."""
     memory_gb: PositiveFloat | None = None
     """With `device_map: auto`, what its weights may take of `models.device`, in units of 10^9 bytes; null: what is free
-    but a tenth."""
+    but a tenth (`gfpet memory` then takes for granted that all of it fits)."""
     quantisation: Literal["none", "int8", "int4"] = "none"
     """Weights of its linear maps in 8 or 4 bits, through bitsandbytes, where the hardware has them."""
 

@@ -117,7 +117,7 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         fresh = func is torch.ops.aten.lift_fresh.default
         for tensor in inputs:
             self._see(tensor, fresh, ("other", ""))
-        if inputs and _is_composite(func, inputs[0].device.type):
+        if inputs and _may_be_composite(func) and _is_composite(func, inputs[0].device.type):
             # Inference mode has no autograd layer that would take a composite operator apart before it comes here;
             # what it makes on its way would go unseen.
             with self:
@@ -149,12 +149,19 @@ def _wraps(tensor: Any) -> bool:
 
 
 @cache
+def _may_be_composite(func: torch._ops.OpOverload) -> bool:
+    """Whether it is only made of others on some device. Asked first: a fake tensor's device takes long to tell."""
+    # "prim" are questions to a fake tensor (its device), which the dispatcher does not know.
+    return func.namespace != "prim" and _has_kernel(func, "CompositeImplicitAutograd")
+
+
+@cache
 def _is_composite(func: torch._ops.OpOverload, device: str) -> bool:
     """Whether the operator is only made of others on this device: then taking it apart changes nothing."""
-    if func.namespace == "prim":  # questions to a fake tensor (its device), which the dispatcher does not know
-        return False
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    name = str(func.name())  # type: ignore[no-untyped-call]
     # Weights that are kept elsewhere until their turn comes are on the device "meta".
-    key = "Meta" if device == "meta" else device.upper()
-    return has_kernel(name, "CompositeImplicitAutograd") and not has_kernel(name, key)
+    return not _has_kernel(func, "Meta" if device == "meta" else device.upper())
+
+
+def _has_kernel(func: torch._ops.OpOverload, key: str) -> bool:
+    name = str(func.name())  # type: ignore[no-untyped-call]
+    return torch._C._dispatch_has_kernel_for_dispatch_key(name, key)

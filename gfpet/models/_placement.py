@@ -81,7 +81,7 @@ def place(
 def _new_bytes(part: nn.Module, dtype: torch.dtype, held: set[int]) -> int:
     """Bytes of a part's weights that no part before it has."""
     new = {id(weight): weight.numel() for weight in part.parameters() if id(weight) not in held}
-    held |= new.keys()
+    held.update(new)  # not |=: with the keys of a dictionary that makes another set
     return sum(new.values()) * dtype.itemsize
 
 

@@ -9,8 +9,9 @@ A projected LoRA is an exact LoRA of the same rank; adapters and prefixes likewi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -71,18 +72,41 @@ class Projection:
             }
         )
 
+    @property
+    def held(self) -> list[Tensor]:
+        """The tensors that are in memory: all but those that are read anew each time."""
+        fields = [getattr(self, name) for name in _FIELDS]
+        return [tensor for each in fields if not isinstance(each, Unread) for tensor in each.values()]
+
     def with_updates(self, rank: int, generator: torch.Generator) -> Projection:
         """The same maps with low-rank updates that change nothing yet: left random, right zero."""
-        named = self.named()
-        for name, tensor in sorted(self.named().items()):
-            direction, space = name.split("/", 1)
-            if direction not in ("reads", "writes"):
-                continue
-            d_from, d_to = tensor.shape[1:] if direction == "reads" else tensor.shape[:0:-1]
-            left = torch.randn(tensor.shape[0], d_from, rank, generator=generator) / d_from**0.5
-            named[f"{direction[:-1]}_left/{space}"] = left.to(tensor.device, tensor.dtype)
-            named[f"{direction[:-1]}_right/{space}"] = tensor.new_zeros(tensor.shape[0], rank, d_to)
-        return Projection.of(named)
+        new: dict[str, dict[str, Tensor]] = {name: {} for name in LOW_RANK}
+        for direction in ("read", "write"):
+            maps: Mapping[str, Tensor] = getattr(self, f"{direction}s")
+            for space in sorted(maps):
+                matrix = maps[space]
+                d_from, d_to = matrix.shape[1:] if direction == "read" else matrix.shape[:0:-1]
+                left = torch.randn(matrix.shape[0], d_from, rank, generator=generator) / d_from**0.5
+                new[f"{direction}_left"][space] = left.to(matrix.device, matrix.dtype)
+                new[f"{direction}_right"][space] = matrix.new_zeros(matrix.shape[0], rank, d_to)
+        return replace(self, **new)
+
+    def selected(self, chosen: Projection) -> Projection:
+        """These maps and then a selection of coordinates, as one: `[n, d_from, kept]`, `[n, kept, d_from]` and so on.
+
+        Args:
+            chosen: indices `[n, kept]` by space.
+        """
+        along = {"reads": 2, "writes": 1, "write_offsets": 1, "read_right": 2, "write_right": 2}
+        fields: dict[str, dict[str, Tensor]] = {}
+        for name in _FIELDS:
+            indices = chosen.reads if name.startswith("read") else chosen.writes
+            maps: Mapping[str, Tensor] = getattr(self, name)
+            fields[name] = {
+                space: _taken(maps[space], indices[space], along[name]) if name in along else maps[space]
+                for space in maps
+            }
+        return Projection(**fields)
 
     def for_module(self, module: PetModule) -> Projection:
         """Only the maps that a module of this kind and these sites goes through."""
@@ -104,6 +128,55 @@ class Projection:
         named = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.named().items())}
         save_file(named, path)
 
+    def spread(self, chosen: Projection) -> Projection:
+        """These maps, whose low-rank updates have only selected coordinates, with updates of all; the others are 0."""
+
+        def whole(direction: str, axis: int) -> Unread:
+            rights, maps = getattr(self, f"{direction}_right"), getattr(self, f"{direction}s")
+            indices = getattr(chosen, f"{direction}s")
+            return Unread(
+                {
+                    space: partial(_spread, right, indices[space], partial(_width, maps, space, axis))
+                    for space, right in rights.items()
+                }
+            )
+
+        return replace(self, read_right=whole("read", 2), write_right=whole("write", 1))
+
+    @classmethod
+    def open(cls, path: Path, module: PetModule, device: torch.device) -> Projection:
+        """What `save` wrote, as far as this module goes through it; read anew, in float32, whenever a map is asked for.
+
+        Raises:
+            ModuleError: the file is missing or broken.
+        """
+
+        def read(name: str) -> Tensor:
+            with safe_open(path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+            return tensor.to(device, torch.float32)
+
+        wanted = spaces_of(module)
+        try:
+            with safe_open(path, framework="pt") as file:
+                return cls.unread([name for name in file.keys() if _is_of(name, wanted)], read)  # noqa: SIM118
+        except Exception as error:  # safetensors raises its own untyped errors
+            raise ModuleError(f"cannot read the maps {path}: {error}") from error
+
+    @classmethod
+    def unread(cls, names: Iterable[str], read: Callable[[str], Tensor]) -> Projection:
+        """Maps that are not in memory.
+
+        Args:
+            names: `<field>/<space>`.
+            read: makes the tensor of a name.
+        """
+        fields: dict[str, dict[str, Callable[[], Tensor]]] = {name: {} for name in _FIELDS}
+        for key in names:
+            name, space = key.split("/", 1)
+            fields[name][space] = partial(read, key)
+        return cls(**{name: Unread(each) for name, each in fields.items()})
+
     @classmethod
     def load(cls, path: Path, module: PetModule | None = None) -> Projection:
         """Read what `save` wrote.
@@ -120,16 +193,57 @@ class Projection:
                 names = [
                     name
                     for name in file.keys()  # noqa: SIM118  (not a dict)
-                    if wanted is None or name.split("/", 1)[1] in wanted[0 if name.startswith("read") else 1]
+                    if wanted is None or _is_of(name, wanted)
                 ]
                 return cls.of({name: file.get_tensor(name) for name in names})
         except Exception as error:  # safetensors raises its own untyped errors
             raise ModuleError(f"cannot read the maps {path}: {error}") from error
 
 
-_FIELDS = (
-    "reads", "writes", "read_offsets", "write_offsets", "read_left", "read_right", "write_left", "write_right",
-)  # fmt: skip
+LOW_RANK = ("read_left", "read_right", "write_left", "write_right")
+_FIELDS = ("reads", "writes", "read_offsets", "write_offsets", *LOW_RANK)
+
+
+class Unread(Mapping[str, Tensor]):
+    """Tensors by space that are made whenever one is asked for, and kept by nobody here."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, space: str) -> Tensor:
+        return self._makers[space]()
+
+    def __contains__(self, space: object) -> bool:
+        return space in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def _is_of(name: str, wanted: tuple[set[str], set[str]]) -> bool:
+    """Whether a tensor, by `<field>/<space>`, is of the spaces (read, written)."""
+    return name.split("/", 1)[1] in wanted[0 if name.startswith("read") else 1]
+
+
+def _taken(tensor: Tensor, index: Tensor, axis: int) -> Tensor:
+    """Other coordinates for each layer."""
+    lines = index.to(tensor.device).view(len(index), *[-1 if at == axis else 1 for at in range(1, tensor.ndim)])
+    shape = [*tensor.shape]
+    shape[axis] = index.shape[1]
+    return tensor.gather(axis, lines.expand(shape))
+
+
+def _width(maps: Mapping[str, Tensor], space: str, axis: int) -> int:
+    return maps[space].shape[axis]
+
+
+def _spread(right: Tensor, index: Tensor, width: Callable[[], int]) -> Tensor:
+    """`[n, k, kept]` to `[n, k, d_to]`, zeros elsewhere."""
+    whole = right.new_zeros(*right.shape[:2], width())
+    return whole.scatter(-1, index.to(right.device).unsqueeze(1).expand_as(right), right)
 
 
 def spaces_of(module: PetModule) -> tuple[set[str], set[str]]:

@@ -51,8 +51,14 @@ def settings(batch: int) -> Settings:
     return Settings(epochs=1, batch_size=batch)
 
 
-def run_method(method: Method, large: Shape, work: Workload, params: Params, by_module: bool = False) -> Peaks:
-    """Peaks of a method's stages: `tune L` and `infer`."""
+def run_method(
+    method: Method, large: Shape, work: Workload, params: Params, *, by_module: bool = False, tune_only: bool = False
+) -> Peaks:
+    """Peaks of a method's stages: `tune L` and `infer`.
+
+    Args:
+        tune_only: leave out `infer` of a method by gradients.
+    """
     dtype = getattr(torch, params.reference.dtype)
     with work.tensors():
         loaded = shaped(large, dtype, work.device)
@@ -60,10 +66,12 @@ def run_method(method: Method, large: Shape, work: Workload, params: Params, by_
             return _mezo(loaded, work, params)
         if method.name == "ladder side-tuning":
             return _ladder(loaded, work, params)
-        return _gradient(loaded, method, work, params, loaded.model if by_module else None)
+        return _gradient(loaded, method, work, params, loaded.model if by_module else None, tune_only)
 
 
-def _gradient(loaded: LoadedModel, method: Method, work: Workload, params: Params, modules: nn.Module | None) -> Peaks:
+def _gradient(
+    loaded: LoadedModel, method: Method, work: Workload, params: Params, modules: nn.Module | None, tune_only: bool
+) -> Peaks:
     data, once = work.task(loaded.family), settings(work.batch)
     if method.name == "full":
         with measure("tune", [loaded.model], modules=modules) as meter:
@@ -76,7 +84,8 @@ def _gradient(loaded: LoadedModel, method: Method, work: Workload, params: Param
                 gradient_checkpointing=method.checkpointed,
                 hooks=Hooks(step=meter.step, quiet=True),
             )
-        return {"tune L": meter.reading, "infer": infer(loaded, work, params)}
+        peaks = {"tune L": meter.reading}
+        return peaks if tune_only else peaks | {"infer": infer(loaded, work, params)}
     options = getattr(params.modules, method.name).model_dump()
     module = start_module(method.name, loaded, options, data, seed=0)
     with measure("tune", [loaded.model, *module.tensors.values()], modules=modules) as meter:
@@ -90,8 +99,11 @@ def _gradient(loaded: LoadedModel, method: Method, work: Workload, params: Param
             gradient_checkpointing=method.checkpointed,
             hooks=Hooks(step=meter.step, quiet=True),
         )
+    peaks = {"tune L": meter.reading}
+    if tune_only:
+        return peaks
     with inserted(loaded.model, loaded.family, module):
-        return {"tune L": meter.reading, "infer": infer(loaded, work, params, *module.tensors.values())}
+        return peaks | {"infer": infer(loaded, work, params, *module.tensors.values())}
 
 
 def infer(loaded: LoadedModel, work: Workload, params: Params, *resident: Resident) -> MemoryReading:

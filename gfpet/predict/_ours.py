@@ -9,7 +9,7 @@ import torch
 
 from gfpet.align import explained, fit_maps, identity_maps, layer_groups, map_shapes, spaces_for
 from gfpet.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
-from gfpet.config import Params
+from gfpet.config import LargeCheckpoint, Pair, Params
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.memory import MemoryReading, Resident, Step, measure
@@ -17,19 +17,21 @@ from gfpet.models import LoadedModel
 from gfpet.modules import PetModule, inserted, module_sites
 from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
 from gfpet.predict._methods import Peaks, infer, settings
+from gfpet.predict._placed import put_elsewhere
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
 from gfpet.scoring import batches, head_of
 from gfpet.streams import ActivationCache, Activations, Plan, plan_activations, row_lengths
 from gfpet.training import Hooks
 from gfpet.tuning import start_module, tune_module, wants_checkpointing
+from gfpet.write import fit_write, read_large, start_write, taps_of
 
-SHARED = ("align", "prune")
-OF_KIND = ("tune S", "cache", "bridge", "infer")
+SHARED = ("align", "prune", "cache", "write")
+OF_KIND = ("tune S", "bridge", "infer")
 
 
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
-    """Peaks of the stages that all kinds go through: `align`, `prune`."""
+    """Peaks of the stages that all kinds go through: `align`, `prune`, `cache`, and `write` if it is a strategy."""
     peaks: Peaks = {}
     with work.tensors():
         if "align" in only:
@@ -37,6 +39,13 @@ def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, on
         if "prune" in only:
             # A model of its own: once L has been seen as frozen, `fisher` may not touch it.
             peaks["prune"] = prune_peak(_pair(small, large, work, params)[1], work, params)
+        if "cache" in only:
+            loaded = _pair(small, large, work, params)[1]
+            bridge = make_bridge(loaded, params)
+            peaks["cache"] = cache_peak(_cache(loaded, bridge, work, params)[0], loaded, bridge, work, params)
+            del loaded, bridge
+        if "write" in only and "write" in params.evaluate.strategies:
+            peaks["write"] = write_peak(_pair(small, large, work, params)[1], work, params)
     return peaks
 
 
@@ -49,7 +58,7 @@ def kind_stages(
     only: Collection[str] = OF_KIND,
     by_module: bool = False,
 ) -> Peaks:
-    """Peaks of the stages that a module of one kind goes through: `tune S`, `cache`, `bridge`, `infer`."""
+    """Peaks of the stages that a module of one kind goes through: `tune S`, `bridge`, `infer`."""
     peaks: Peaks = {}
     with work.tensors():
         s, loaded = _pair(small, large, work, params)
@@ -57,13 +66,13 @@ def kind_stages(
         module = start_module(kind, s, getattr(params.modules, kind).model_dump(), data, seed=0)
         if "tune S" in only:
             peaks["tune S"] = tune_peak(s, module, work, params, by_module)
-        if not {"cache", "bridge", "infer"} & set(only):
+        if not {"bridge", "infer"} & set(only):
             return peaks
         pairs = _pairs(s, loaded, params)
         reads, writes = spaces_of(module)
         # As stage align leaves them on disk.
         shapes = map_shapes(s, loaded, pairs, reads=reads, writes=writes, centre=params.align.centre)
-        maps = Projection.of({name: torch.zeros(shape) for name, shape in shapes.items()})
+        maps = Projection.unread(shapes, lambda name: torch.zeros(shapes[name]))
         bridge = make_bridge(loaded, params)
         transfer = start_transfer(
             module,
@@ -80,8 +89,6 @@ def kind_stages(
         )
         del s, maps
         cache, plan = _cache(loaded, bridge, work, params)
-        if "cache" in only:
-            peaks["cache"] = cache_peak(cache, loaded, bridge, work, params)
         if "infer" in only:
             plugged = transfer.in_large().detached()
             with inserted(loaded.model, family, plugged):
@@ -185,10 +192,64 @@ def bridge_peak(
     return meter.reading
 
 
+def write_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+    """Reading L, then training a direct write without it: the larger of the two."""
+    section, family, dims = params.write, large.family, large.family.dims(large.model.config)
+    taps, head = taps_of(dims, section.taps), head_of(large.model).detach().float()
+    data = work.task(family, section.batch_size)
+    most = max(work.batch, section.batch_size, params.evaluate.batch_size)
+    with measure("cache", [large.model, head]) as reading:
+        inputs = read_large(
+            work.split(family, 2, most).encoded,
+            FrozenModel(large.model),
+            family,
+            taps,
+            dims.width,
+            work.real or Path(),
+            dtype=getattr(torch, section.dtype),
+            budget=int(section.budget_gb * 1e9),
+            batch_size=params.evaluate.batch_size,
+            pad=0,
+            device=work.device,
+            step=reading.step,
+            store=work.rows(),
+        )
+    del large
+    write = start_write(
+        taps,
+        dims.width,
+        bottleneck=section.bottleneck,
+        heads=section.heads,
+        head_width=section.head_width,
+        generator=torch.Generator(),
+    ).to(work.device)
+    with measure("train", [head, *write.tensors.values()]) as training:
+        fit_write(
+            write,
+            head,
+            data,
+            inputs,
+            inputs,
+            settings(section.batch_size),
+            learning_rate=1e-3,
+            seed=0,
+            hooks=Hooks(step=training.step, quiet=True),
+        )
+    return max(reading.reading, training.reading, key=lambda one: one.cpu_live_peak_bytes or 0)
+
+
 def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[LoadedModel, LoadedModel]:
-    pair = getattr(params.models, large.family)
-    dtypes = [getattr(torch, each.dtype) for each in (pair.small, pair.large)]
-    return shaped(small, dtypes[0], work.device), shaped(large, dtypes[1], work.device)
+    pair: Pair = getattr(params.models, large.family)
+    return shaped(small, getattr(torch, pair.small.dtype), work.device), _large(large, work, pair.large)
+
+
+def _large(large: Shape, work: Workload, section: LargeCheckpoint) -> LoadedModel:
+    """L where its section puts it. Without `memory_gb`, that all of it fits is taken for granted."""
+    dtype = getattr(torch, section.dtype)
+    loaded = shaped(large, dtype, work.device)
+    if section.device_map == "auto" and section.memory_gb is not None:
+        put_elsewhere(loaded, dtype, work.device, int(section.memory_gb * 1e9), work.real)
+    return loaded
 
 
 def _pairs(small: LoadedModel, large: LoadedModel, params: Params) -> LayerMap:
@@ -238,12 +299,12 @@ def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: P
 
 
 def prune_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Importance, and cutting the Bridge out."""
-    with measure("prune", [large.model]) as meter:
+    """Importance, then cutting the Bridge out: the larger of the two."""
+    with measure("importance", [large.model]) as meter:
         _importance(large, work, params, meter.step)
-        with meter.step():
-            make_bridge(large, params)
-    return meter.reading
+    with measure("cut", [large.model]) as cutting, cutting.step():
+        make_bridge(large, params)
+    return max(meter.reading, cutting.reading, key=lambda reading: reading.cpu_live_peak_bytes or 0)
 
 
 def _importance(loaded: LoadedModel, work: Workload, params: Params, step: Step) -> None:

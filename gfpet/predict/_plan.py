@@ -8,7 +8,7 @@ from typing import Any
 
 from gfpet.config import Params
 from gfpet.memory import MemoryReading
-from gfpet.predict._ours import kind_stages, shared_stages
+from gfpet.predict._ours import OF_KIND, SHARED, kind_stages, shared_stages
 from gfpet.predict._run import STAGES
 from gfpet.predict._workload import Shape, Workload
 
@@ -90,12 +90,13 @@ def _factor(params: Params, _: str) -> dict[str, Any]:
     return {"prune.factor": params.prune.factor * 2} if params.prune.factor < 64 else {}
 
 
-_WITH_L = frozenset({"align", "prune", "cache", "infer"})
+_WITH_L = frozenset({"align", "prune", "cache", "write", "infer"})
 _REMEDIES = (
     _Remedy(frozenset({"tune S"}), _checkpoint("tune"), "about a third more time to tune S"),
     _Remedy(frozenset({"bridge"}), _checkpoint("bridge"), "about a third more time to train the Bridge"),
     _Remedy(_WITH_L, _half_weights, "none in time; L's activations in 8 bits of mantissa"),
     _Remedy(frozenset({"bridge", "cache"}), _set("bridge.activations.store", "projected"), "none in time"),
+    _Remedy(frozenset({"write"}), _smaller_batch("write"), "some more time to train the direct write"),
     _Remedy(frozenset({"align"}), _less("align.batch_size", 4, 1), "more, smaller forward passes"),
     _Remedy(frozenset({"align"}), _less("align.budget_gb", 4, 0.05), "the text is read up to 4 times as often"),
     _Remedy(frozenset({"prune"}), _less("prune.batch_size", 4, 1), "more, smaller forward passes"),
@@ -151,8 +152,8 @@ def plan_within(
 
 def _sizes(stages: set[str], small: Shape, large: Shape, work: Workload, params: Params, kind: str) -> dict[str, int]:
     found: dict[str, MemoryReading] = {}
-    if stages & {"align", "prune"}:
+    if stages & {*SHARED}:
         found |= shared_stages(small, large, work, params, only=stages)
-    if stages - {"align", "prune", "tune L"}:
+    if stages & {*OF_KIND}:
         found |= kind_stages(kind, small, large, work, params, only=stages)
     return {stage: reading.cpu_live_peak_bytes or 0 for stage, reading in found.items() if stage in stages}

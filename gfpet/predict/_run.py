@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gfpet.config import Params
@@ -16,7 +17,7 @@ from gfpet.predict._ours import kind_stages, shared_stages
 from gfpet.predict._workload import Shape, Workload
 
 OURS = "gfpet"
-STAGES = ("tune L", "tune S", "align", "prune", "cache", "bridge", "infer")
+STAGES = ("tune L", "tune S", "align", "prune", "cache", "bridge", "write", "infer")
 """In the order of the pipeline; a method goes through some of them."""
 
 
@@ -83,11 +84,16 @@ def predict_methods(
             f"{small.name} is of family '{small.family}', {large.name} of '{large.family}': a pair is of one family."
         )
     chosen = list(params.kinds if kinds is None else kinds)
+    # Checkpointing changes nothing forward only.
+    twins = {method: Method(method.name) for method in others if method.checkpointed and Method(method.name) in others}
     # The long ones first, so that no process is left with one at the end.
     jobs: list[tuple[str, Callable[..., Peaks], tuple[Any, ...]]] = [
         *((f"{OURS}/{kind}", kind_stages, (kind, small, large, work, params)) for kind in chosen),
         *((f"{OURS}", shared_stages, (small, large, work, params)) for _ in chosen[:1]),
-        *((method.title, run_method, (method, large, work, params)) for method in others),
+        *(
+            (method.title, partial(run_method, tune_only=method in twins), (method, large, work, params))
+            for method in others
+        ),
     ]
     peaks: dict[str, Peaks] = {}
     if workers == 1:
@@ -101,6 +107,8 @@ def predict_methods(
             for name, job in waiting.items():
                 peaks[name] = job.result()
                 say(name)
+    for method, plain in twins.items():
+        peaks[method.title] |= {"infer": peaks[plain.title]["infer"]}
     found = [forecast(method.name, "", method.checkpointed, peaks[method.title]) for method in others]
     for kind in chosen:
         found.append(forecast(OURS, kind, False, peaks[OURS] | peaks[f"{OURS}/{kind}"]))

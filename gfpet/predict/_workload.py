@@ -17,7 +17,7 @@ from gfpet.data.examples import Example
 from gfpet.families import Family, find_family
 from gfpet.models import LoadedModel
 from gfpet.predict._sizes_only import sizes_only
-from gfpet.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
+from gfpet.prune import Bridge, Importance, StackImportance, choose, cut, reduced_dims
 from gfpet.scoring import EncodedExample, Row
 from gfpet.streams import MappedFile, RowStore
 from gfpet.task_data import Split, TaskData
@@ -111,8 +111,19 @@ def parameters_of(shape: Shape) -> int:
 
 
 def make_bridge(large: LoadedModel, params: Params) -> Bridge:
-    """The Bridge that `prune` would cut out."""
+    """The Bridge that `prune` would cut out. Which coordinates stay does not matter here, only how many."""
     dims = large.family.dims(large.model.config)
     less = reduced_dims(dims, params.prune.factor, params.prune.reduction)
-    kept = choose(magnitude_importance(large.model, large.family), less, large.family)
+    alike = Importance(
+        torch.zeros(dims.width),
+        {
+            stack.name: StackImportance(
+                heads := torch.zeros(dims.stacks[stack.name].layers, dims.stacks[stack.name].kv_heads),
+                torch.zeros(dims.stacks[stack.name].layers, dims.stacks[stack.name].ffn),
+                heads if "cross" in stack.attentions else None,
+            )
+            for stack in large.family.stacks
+        },
+    )
+    kept = choose(alike, less, large.family)
     return Bridge(cut(large.model, large.family, less, kept), less, kept)

@@ -11,6 +11,7 @@ Shares are normalised per map before they are added, so that no layer speaks lou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -72,11 +73,13 @@ def activation_importance(
             lengths.update({stack: text.lengths for stack, text in batch.texts.items()})
             with step(batch.size):
                 trunk(batch)
-        return _importance(
-            model,
-            family,
-            lambda layer, name: _weight(model, family, layer, name).abs() * squares[name, layer].sqrt()[:, None],
-        )
+        # As large as the largest map, however short the text was.
+        with step(max(math.prod(family.site_widths(model, name)) for name in names)):
+            return _importance(
+                model,
+                family,
+                lambda layer, name: _weight(model, family, layer, name).abs() * squares[name, layer].sqrt()[:, None],
+            )
 
 
 def fisher_importance(

@@ -103,15 +103,15 @@ def _start(run: StageRun, family: str, module: PetModule, shape: Family, dims: D
     """The module as tuned on S, `W_plug` from the closed form or at random, `W_down` as a selection."""
     section = run.params.plug
     pairs: LayerMap = load_pairs(OUTPUTS / "align" / family / "layers.json")
-    maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors", module)
+    device = next(iter(module.tensors.values())).device
+    maps = Projection.open(OUTPUTS / "align" / family / "maps.safetensors", module, device)
     if section.initialisation == "random":
-        maps = random_like(maps, torch.Generator().manual_seed(seed))
+        maps = random_like(maps, torch.Generator().manual_seed(seed)).to(device, torch.float32)
     if section.sharing == "shared":
         maps = maps.shared()
-    device = next(iter(module.tensors.values())).device
     return start_transfer(
         module,
-        maps.to(device, torch.float32),
+        maps,
         pairs,
         shape,
         kept,

@@ -125,6 +125,7 @@ def train(
     optimizer = torch.optim.AdamW(
         [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
         weight_decay=settings.weight_decay,
+        foreach=False,  # on a GPU the default would hold the updates of all parameters at once
     )
     per_step = settings.batch_size * settings.accumulation
     steps_per_epoch = math.ceil(len(encoded) / per_step)

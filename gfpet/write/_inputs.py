@@ -14,9 +14,9 @@ from torch import Tensor
 from gfpet.errors import ConfigError
 from gfpet.families import Family
 from gfpet.frozen import FrozenModel
-from gfpet.memory import Step, no_step
+from gfpet.memory import Step, category, no_step
 from gfpet.scoring import Batch, EncodedExample
-from gfpet.streams import ActivationCache, Activations, Plan, row_lengths
+from gfpet.streams import ActivationCache, Activations, MakeRowStore, MappedFile, Plan, RowStore, row_lengths
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,16 @@ class WriteInputs:
     """Of one set of examples."""
 
     streams: Activations
-    hidden: Float[Tensor, "all_reads d"]
-    """After the final norm, at the positions that are read of all rows, one row after the other."""
-    offsets: Sequence[int]
-    """By row number: its first read among all minus its position, so that offset + position is the read."""
+    hidden: RowStore
+    """Hidden states after the final norm, at the positions that are read of all rows, one row after the other."""
+    starts: Sequence[int]
+    """By row number, its first read among all; one more at the end."""
 
     def hidden_at(self, batch: Batch) -> Float[Tensor, "reads d"]:
         """The hidden states at the batch's reads, on its device."""
-        return self.hidden[_places(self.offsets, batch)].to(batch.read_row.device)
+        with category("cached"):
+            found = [self.hidden.take(self.starts[row], self.starts[row + 1]) for row in batch.row_numbers]
+            return torch.cat(found).squeeze(1).to(batch.read_row.device)
 
 
 def read_large(
@@ -48,6 +50,7 @@ def read_large(
     pad: int,
     device: torch.device,
     step: Step = no_step,
+    store: MakeRowStore | None = None,
 ) -> WriteInputs:
     """Run the large model over all rows once; forward only.
 
@@ -55,6 +58,7 @@ def read_large(
         width: d of the large model.
         folder: where the streams are kept.
         budget: bytes on disk.
+        store: as in `ActivationCache`.
 
     Raises:
         ConfigError: the streams are over the budget.
@@ -67,21 +71,19 @@ def read_large(
             "Raise it, lower write.taps, or set write.dtype to float16."
         )
     rows = [row for example in encoded for row in example.rows]
-    starts = [0, *accumulate(max(len(target) for target in row.targets) for row in rows)]
-    offsets = [start - row.start for start, row in zip(starts, rows, strict=False)]
-    hidden, streams = torch.empty(starts[-1], width), ActivationCache(folder, plan, lengths)
+    counts = [max(len(target) for target in row.targets) for row in rows]
+    starts = [0, *accumulate(counts)]
+    hidden = (store or MappedFile)(folder / "hidden.bin", torch.float32, (starts[-1], 1, width))
 
     def keep(batch: Batch, states: Tensor) -> None:
-        hidden[_places(offsets, batch)] = states[batch.read_row, batch.read_position].to("cpu", torch.float32)
+        # The reads of a batch come row by row, and those of a row one after the other.
+        read = states[batch.read_row, batch.read_position].to("cpu", torch.float32).unsqueeze(1)
+        of_rows = torch.split(read, [counts[row] for row in batch.row_numbers])
+        for row, values in zip(batch.row_numbers, of_rows, strict=True):
+            hidden.put(starts[row], values)
 
-    everything = torch.arange(width)
+    streams, everything = ActivationCache(folder, plan, lengths, store), torch.arange(width)
     streams.fill(
         encoded, large, family, everything, batch_size=batch_size, pad=pad, device=device, step=step, seen=keep
     )
-    return WriteInputs(streams, hidden, offsets)
-
-
-def _places(offsets: Sequence[int], batch: Batch) -> Tensor:
-    """Where the batch's reads are among all, `[reads]`."""
-    of_rows = torch.tensor([offsets[number] for number in batch.row_numbers])
-    return of_rows[batch.read_row.cpu()] + batch.read_position.cpu()
+    return WriteInputs(streams, hidden, starts)

@@ -106,8 +106,8 @@ def taps_of(dims: Dims, count: int) -> dict[str, tuple[int, ...]]:
     """Up to `count` taps a stack, evenly spaced, the embeddings and the last block's output among them."""
     taps = {}
     for stack, of in dims.stacks.items():
-        spaced = torch.linspace(0, of.layers, min(count, of.layers + 1))
-        taps[stack] = tuple(int(tap) for tap in spaced.round())
+        last = min(count - 1, of.layers)
+        taps[stack] = tuple(round(of.layers * tap / max(1, last)) for tap in range(last + 1))
     return taps
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gfpet.errors import FrozenModelError, ModelError
+from gfpet.families.gpt2 import GPT2
 from gfpet.families.llama import LLAMA
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel, load_pretrained, offloaded, place, plain_weight
@@ -23,6 +24,7 @@ from tests.tiny import (
     logits_of,
     save_checkpoint_folder,
     some_ids,
+    tiny_gpt2,
     tiny_llama,
     tiny_module,
 )
@@ -172,3 +174,14 @@ def test_hardware_that_bitsandbytes_does_not_know_is_said(folder: Path, monkeypa
     monkeypatch.setattr(transformers.integrations, "validate_bnb_backend_availability", refuse)
     with pytest.raises(ModelError, match=r"quantisation is int8, .* cannot compute on this hardware \(no backend"):
         load(folder, quantisation="int8")
+
+
+def test_tied_weights_count_once() -> None:
+    with torch.device("meta"):
+        model = tiny_gpt2(layers=4)
+    assert model.lm_head.weight is model.transformer.wte.weight
+    outside = [model.transformer.wte, model.transformer.wpe, model.transformer.ln_f]
+    room = sum(weight.numel() for part in outside for weight in part.parameters()) * 4
+    placed = place(model, GPT2, torch.float32, CPU, memory=room)
+    assert {where for part, where in placed.items() if ".h." not in part} == {"cpu"}
+    assert {where for part, where in placed.items() if ".h." in part} == {"disk"}

@@ -30,6 +30,14 @@ LEAN = with_values(
         "models.gpt2.large.dtype": "bfloat16",
     },
 )
+STREAMED = with_values(
+    PLAIN,
+    {
+        "reference.methods": [],
+        "models.gpt2.large.device_map": "auto",
+        "models.gpt2.large.memory_gb": 0.0003,  # embeddings and a block; three more are on disk
+    },
+)
 TOLERANCE = 0.05
 
 
@@ -59,3 +67,13 @@ def test_stages_that_kinds_share(importance: str, params: Params, tmp_path: Path
     params = with_values(params, {"prune.importance": importance})
     foretold = shared_stages(SMALL, LARGE, WORK, params)
     _compare(foretold, shared_stages(SMALL, LARGE, replace(WORK, real=tmp_path), params))
+
+
+def test_stages_with_blocks_of_the_large_model_on_disk(tmp_path: Path) -> None:
+    real = replace(WORK, real=tmp_path)
+    foretold = shared_stages(SMALL, LARGE, WORK, STREAMED) | kind_stages("lora", SMALL, LARGE, WORK, STREAMED)
+    measured = shared_stages(SMALL, LARGE, real, STREAMED) | kind_stages("lora", SMALL, LARGE, real, STREAMED)
+    _compare(foretold, measured)
+    whole = kind_stages("lora", SMALL, LARGE, WORK, PLAIN, only=["infer"])["infer"]
+    block = 12 * 48**2 * 4
+    assert whole.cpu_live_peak_bytes - foretold["infer"].cpu_live_peak_bytes > 2 * block

@@ -9,7 +9,7 @@ A projected LoRA is an exact LoRA of the same rank; adapters and prefixes likewi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from gfpet.errors import ModuleError
 from gfpet.families import stack_of
 from gfpet.modules import KINDS, PetModule, split_name
 from gfpet.plug._layers import LayerMap
+from gfpet.plug._tensors import Unread, spread, taken, width_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Projection:
             indices = chosen.reads if name.startswith("read") else chosen.writes
             maps: Mapping[str, Tensor] = getattr(self, name)
             fields[name] = {
-                space: _taken(maps[space], indices[space], along[name]) if name in along else maps[space]
+                space: taken(maps[space], indices[space], along[name]) if name in along else maps[space]
                 for space in maps
             }
         return Projection(**fields)
@@ -136,7 +137,7 @@ class Projection:
             indices = getattr(chosen, f"{direction}s")
             return Unread(
                 {
-                    space: partial(_spread, right, indices[space], partial(_width, maps, space, axis))
+                    space: partial(spread, right, indices[space], partial(width_of, maps, space, axis))
                     for space, right in rights.items()
                 }
             )
@@ -204,46 +205,9 @@ LOW_RANK = ("read_left", "read_right", "write_left", "write_right")
 _FIELDS = ("reads", "writes", "read_offsets", "write_offsets", *LOW_RANK)
 
 
-class Unread(Mapping[str, Tensor]):
-    """Tensors by space that are made whenever one is asked for, and kept by nobody here."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, space: str) -> Tensor:
-        return self._makers[space]()
-
-    def __contains__(self, space: object) -> bool:
-        return space in self._makers
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-
 def _is_of(name: str, wanted: tuple[set[str], set[str]]) -> bool:
     """Whether a tensor, by `<field>/<space>`, is of the spaces (read, written)."""
     return name.split("/", 1)[1] in wanted[0 if name.startswith("read") else 1]
-
-
-def _taken(tensor: Tensor, index: Tensor, axis: int) -> Tensor:
-    """Other coordinates for each layer."""
-    lines = index.to(tensor.device).view(len(index), *[-1 if at == axis else 1 for at in range(1, tensor.ndim)])
-    shape = [*tensor.shape]
-    shape[axis] = index.shape[1]
-    return tensor.gather(axis, lines.expand(shape))
-
-
-def _width(maps: Mapping[str, Tensor], space: str, axis: int) -> int:
-    return maps[space].shape[axis]
-
-
-def _spread(right: Tensor, index: Tensor, width: Callable[[], int]) -> Tensor:
-    """`[n, k, kept]` to `[n, k, d_to]`, zeros elsewhere."""
-    whole = right.new_zeros(*right.shape[:2], width())
-    return whole.scatter(-1, index.to(right.device).unsqueeze(1).expand_as(right), right)
 
 
 def spaces_of(module: PetModule) -> tuple[set[str], set[str]]:

@@ -20,7 +20,7 @@ import psutil
 from gfpet.errors import GfpetError
 
 HOST = "127.0.0.1"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 20.0
 _LOG_LINES = 12
 _children: dict[int, subprocess.Popen[bytes]] = {}

@@ -67,7 +67,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, s3_program: Path) -> Iterato
 def _nothing_goes_on(tmp_path: Path) -> Iterator[None]:
     """No process that a test has started in its folder outlives it."""
     yield
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while left := list(_working_below(tmp_path)):
         assert time.monotonic() < deadline, f"still running: {left}"
         time.sleep(0.1)

@@ -11,14 +11,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from gfpet.errors import GfpetError
 
 HOST = "127.0.0.1"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 20.0
 _LOG_LINES = 12
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -79,10 +81,9 @@ def start(
 
 def running(name: str, folder: Path) -> psutil.Process | None:
     """The server that `start` started, if it still runs. A process that has got its id since is not taken for it."""
-    file = folder / f"{name}.pid"
-    if not file.is_file():
+    identity = _identity(name, folder)
+    if identity is None:
         return None
-    identity = json.loads(file.read_text(encoding="utf-8"))
     try:
         process = psutil.Process(identity["pid"])
         same = abs(process.create_time() - identity["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
@@ -92,22 +93,37 @@ def running(name: str, folder: Path) -> psutil.Process | None:
 
 
 def stop(name: str, folder: Path) -> bool:
-    """End a server and what it started; whether there was anything to end."""
-    process = running(name, folder)
-    (folder / f"{name}.pid").unlink(missing_ok=True)
-    if process is None:
+    """End a server and what it started; whether it still ran."""
+    identity = _identity(name, folder)
+    if identity is None:
         return False
-    os.killpg(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while _group_lives(process.pid):
-        if time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.05)
-    child = _children.pop(process.pid, None)
+    process, child = running(name, folder), _children.pop(identity["pid"], None)
+    (folder / f"{name}.pid").unlink()
+    # A child of this process that has ended by itself keeps its id until it is waited for, and may have left others.
+    if process is not None or child is not None:
+        _end_group(identity["pid"])
     if child is not None:
         child.wait()
-    return True
+    return process is not None
+
+
+def _identity(name: str, folder: Path) -> dict[str, Any] | None:
+    file = folder / f"{name}.pid"
+    if not file.is_file():
+        return None
+    identity: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return identity
+
+
+def _end_group(group: int) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+        while _group_lives(group):
+            if time.monotonic() > deadline:
+                os.killpg(group, signal.SIGKILL)
+                break
+            time.sleep(0.05)
 
 
 def wait_healthy(name: str, folder: Path, healthy: Callable[[], bool], seconds: float = START_SECONDS) -> None:

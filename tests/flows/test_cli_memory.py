@@ -20,7 +20,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(PROJECT / "params.yaml", tmp_path)
     shutil.copy(PROJECT / "dvc.yaml", tmp_path)
     shutil.copytree(PROJECT / "presets", tmp_path / "presets")
-    for name, width, layers in (("small", 16, 2), ("large", 24, 3)):
+    for name, width, layers in (("small", 16, 1), ("large", 24, 2)):
         GPT2Config(vocab_size=300, n_positions=64, n_embd=width, n_layer=layers, n_head=2).save_pretrained(
             tmp_path / name
         )
@@ -73,7 +73,10 @@ def test_plan_finds_settings_that_fit_or_says_that_there_are_none() -> None:
     assert bridge["after"] < bridge["before"]
     assert bridge["changes"]
     assert bridge["cost"]
-    none = gfpet("plan", *PAIR, "--budget", "0.001MB")
+    # Where most of what helps is done already, little is left to try.
+    done = ["bridge.gradient_checkpointing=true", "plug.update=low_rank", "bridge.w_down=selection", "prune.factor=64"]
+    settings = [part for each in done for part in ("-S", each)]
+    none = gfpet("plan", *PAIR, "--batch", "1", *settings, "--budget", "0.001MB")
     assert none.exit_code == 1
     assert "NO" in none.output
 

@@ -84,7 +84,7 @@ def test_leaving_by_an_error_ends_what_other_threads_run_and_starts_nothing_more
     threads: list[threading.Thread] = []
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    threads[0].join(timeout=10)
+    threads[0].join(timeout=300)
     assert ended[0].returncode != 0
     assert not is_running(int(lines[0]))
     with pytest.raises(StoppedError):

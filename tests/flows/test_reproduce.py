@@ -140,9 +140,10 @@ def test_ctrl_c_ends_the_running_stage_and_starts_no_other(tiny: Path) -> None:
             time.sleep(0.1)
         pid = int((tiny / "pid.txt").read_text())
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=120) != 0
+        assert process.wait(timeout=300) != 0
     finally:
         process.kill()
+        process.wait()
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
     assert ran(tiny) == ["first"]

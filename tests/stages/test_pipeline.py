@@ -167,7 +167,7 @@ def test_a_killed_stage_resumes_and_ends_as_an_unbroken_one(tiny_project: Path) 
     command = [sys.executable, "-m", "gfpet.stages.tune", "gpt2", "boolq"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.services import Ports, ServiceError, Stack
-from tasks.services.object_store import install, make_bucket
+from tasks.services.object_store import install
 from tasks.services.postgres import data_folder, programs
-from tasks.services.process import HOST, answers, free_port, start, stop, wait_healthy
+from tasks.services.process import HOST, free_port, start, stop, wait_healthy
 from tests.team.project import PROJECT
 
 ENVIRONMENTS = PROJECT / ".services"
@@ -60,6 +63,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory, s3_program: Path) -> Iterato
         shutil.rmtree(data_folder(services.folder), ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_goes_on(tmp_path: Path) -> Iterator[None]:
+    """No process that a test has started in its folder outlives it."""
+    yield
+    deadline = time.monotonic() + 300
+    while left := list(_working_below(tmp_path)):
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.1)
+
+
+def _working_below(folder: Path) -> Iterator[list[str]]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if folder in (Path(process.cwd()), *Path(process.cwd()).parents):
+                yield process.cmdline()
+
+
 @pytest.fixture
 def team_environment(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """The environment of someone who uses the services, with a folder for clones."""
@@ -82,26 +102,10 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
     if kind == "directory":
         yield str(tmp_path / "shared"), {}
     elif kind == "s3":
-        yield from _s3(request.getfixturevalue("s3_program"), tmp_path)
+        endpoint = request.getfixturevalue("team_environment").s3_environment()["AWS_ENDPOINT_URL"]
+        yield "s3://gfpet/dvc", {"endpointurl": endpoint}
     else:
         yield from _ssh(tmp_path)
-
-
-def _s3(program: Path, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    port, folder = free_port(), tmp_path / "s3"
-    folder.mkdir()
-    start("s3", [str(program), "-H", HOST, "-p", str(port)], folder, {"PATH": os.environ["PATH"]})
-    endpoint = f"http://{HOST}:{port}"
-    try:
-        wait_healthy("s3", folder, lambda: answers(f"{endpoint}/moto-api/"))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ACCESS_KEY_ID", "key")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-            patch.delenv("AWS_ENDPOINT_URL", raising=False)
-            make_bucket(endpoint, "secret")
-            yield "s3://gfpet/dvc", {"endpointurl": endpoint}
-    finally:
-        stop("s3", folder)
 
 
 def _ssh(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from gfpet.tracking.store import STAGE_KEY
 
 PROJECT = Path(__file__).parents[2]
 CONFIG = "[core]\n    analytics = false\n    autostage = false\n    check_update = false\n"
@@ -52,9 +58,16 @@ if f"hang-{name}" in words:
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "checkpoint").exists():
         (work / "checkpoint").write_text(str(os.getpid()))
-        time.sleep(120)
-if f"slow-{name}" in words:
-    time.sleep(8)
+        time.sleep(600)
+if f"meet-{stage}" in words and "TEAM_MEETING" in os.environ:
+    # Two that share the stages meet here; one that takes them in turn would wait in vain.
+    meeting = Path(os.environ["TEAM_MEETING"])
+    (meeting / name).touch()
+    deadline = time.monotonic() + 300
+    while len(list(meeting.iterdir())) < 2:
+        if time.monotonic() > deadline:
+            sys.exit("error: nobody else has come")
+        time.sleep(0.05)
 if f"break-{name}" in words:
     sys.exit("error: the input says that this stage breaks")
 where = "gpt2/" + task if task else None
@@ -89,11 +102,12 @@ def dvc(root: Path, *arguments: str) -> str:
 
 
 def gfpet(root: Path, *arguments: str, **environment: str) -> str:
+    """What `gfpet` says of a run, in a process of its own."""
     return run(root, sys.executable, "-m", "flows", *arguments, PATH=_path(), PYTHONPATH=str(PROJECT), **environment)
 
 
 def refused(root: Path, *arguments: str) -> str:
-    """What `gfpet` says of a command that it must refuse."""
+    """What `gfpet` says of a run that it must refuse, or that fails."""
     done = subprocess.run(
         [sys.executable, "-m", "flows", *arguments],
         cwd=root,
@@ -105,6 +119,19 @@ def refused(root: Path, *arguments: str) -> str:
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+def ask(root: Path, *arguments: str, fails: bool = False) -> str:
+    """What a command of `gfpet` says that runs no flow: in this process, since starting one takes longer than most of
+    them do. (Flows would keep Prefect's connection for events, also to the servers of other tests.)
+    """
+    from flows.cli import app
+
+    with contextlib.chdir(root):
+        done = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    assert done.exit_code == int(fails), done.output
+    assert "Traceback" not in done.output
+    return done.output
 
 
 def _path() -> str:
@@ -179,3 +206,13 @@ def lock(root: Path) -> dict[str, object]:
     """Entries of dvc.lock."""
     loaded: dict[str, object] = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
     return loaded
+
+
+def tracked_runs(*commits: str) -> list[Run]:
+    """Runs in MLflow, of some commits or all, the oldest first. Each result has one."""
+    client = MlflowClient()
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    runs = list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
+    keys = [run.data.tags[STAGE_KEY] for run in runs if STAGE_KEY in run.data.tags]
+    assert len(keys) == len(set(keys))
+    return [run for run in runs if not commits or run.data.tags.get("gfpet.git.commit") in commits]

@@ -37,8 +37,44 @@ def test_each_service_is_watched_and_pinned(name: str) -> None:
     for volume in service.get("volumes", []):
         source = volume.partition(":")[0]
         assert source in COMPOSE["volumes"] or (PROJECT / source).is_file()
-    for needed in service.get("depends_on", {}):
-        assert needed in SERVICES
+    for needed, how in service.get("depends_on", {}).items():
+        if how["condition"] == "service_healthy":
+            assert "healthcheck" in SERVICES[needed]
+        else:
+            assert SERVICES[needed]["restart"] == "no", "it ends"
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_health_is_asked_for_by_a_command_that_can_be_read(name: str) -> None:
+    kind, *command = SERVICES[name]["healthcheck"]["test"]
+    assert kind in ("CMD", "CMD-SHELL")
+    if command[:2] == ["python", "-c"]:
+        compile(command[2], name, "exec")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # mlflow.cli gives one when it is imported
+def test_variables_are_those_that_the_pinned_programs_know() -> None:
+    import mlflow.cli
+    from mlflow import environment_variables
+    from prefect import settings
+
+    options = {option.envvar for option in mlflow.cli.server.params}
+    for name in SERVICES["mlflow"]["environment"]:
+        if name.startswith("MLFLOW_"):
+            assert name in options or hasattr(environment_variables, name)
+    for name in SERVICES["prefect"]["environment"]:
+        if name.startswith("PREFECT_"):
+            assert hasattr(settings, name)
+
+
+def test_the_image_starts_mlflow_as_make_services_does() -> None:
+    """The same options, and the same settings of accounts; hosts, ports and places differ."""
+    script = (PROJECT / "compose" / "mlflow.sh").read_text()
+    server = (PROJECT / "tasks" / "services" / "mlflow_server.py").read_text()
+    options = re.findall(r"--[a-z-]+", script)
+    assert sorted(options) == sorted(re.findall(r"--[a-z-]+", server))
+    settings = re.findall(r"^([a-z_]+) = ", script, re.MULTILINE)
+    assert settings == re.findall(r"^([a-z_]+) = ", server, re.MULTILINE)
 
 
 def test_what_keeps_data_has_a_volume() -> None:

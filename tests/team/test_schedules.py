@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ import psutil
 import pytest
 
 from tasks.services.process import HOST, running
-from tests.team.project import change_input, gfpet, make_team, outputs, refused
-from tests.team.test_spread import wait_for_workers, workers
+from tests.team.project import ask, change_input, make_team, outputs
+from tests.team.workers import wait, wait_for_workers, workers
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -72,57 +71,55 @@ def state_of(run_id: UUID) -> str:
         return str(client.read_flow_run(run_id).state_name)
 
 
-def wait(what: str, done: Callable[[], bool], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.3)
-
-
 def checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob("clones/*/*/.work/tune@cb/checkpoint")) + list(
         folder.glob("homes/*/*/*/.work/*/checkpoint")
     )
 
 
-def test_schedules_and_a_killed_run(project: Path, tmp_path: Path, hook: tuple[str, list[str]]) -> None:
+def test_schedules_and_a_killed_run(
+    project: Path, tmp_path: Path, hook: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, told = hook
-    assert "no deployments of gfpet" in refused(project, "schedule")
-    gfpet(project, "schedule", "apply", "--webhook", GFPET_WEBHOOK=url)
+    assert "no deployments of gfpet" in ask(project, "schedule", fails=True)
+    monkeypatch.setenv("GFPET_WEBHOOK", url)
+    ask(project, "schedule", "apply", "--webhook")
 
     # Shown and changed.
-    shown = gfpet(project, "schedule", COLUMNS="200")
+    shown = ask(project, "schedule")
     lines = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│")}
     assert set(lines) == {"nightly", "weekly-study", "on-demand"}
     assert "0 2 * * *" in lines["nightly"]
     assert "Etc/UTC" in lines["nightly"]
     assert "skip" in lines["nightly"]
-    gfpet(project, "schedule", "set", "nightly", "--cron", "30 3 * * 1", "--timezone", "Europe/Berlin", "--pause")
-    gfpet(project, "schedule", "set", "weekly-study", "--pause")
-    nightly = next(line for line in gfpet(project, "schedule", COLUMNS="200").splitlines() if "nightly" in line)
+    ask(project, "schedule", "set", "nightly", "--cron", "30 3 * * 1", "--timezone", "Europe/Berlin", "--pause")
+    ask(project, "schedule", "set", "weekly-study", "--pause")
+    nightly = next(line for line in ask(project, "schedule").splitlines() if "nightly" in line)
     assert "30 3 * * 1" in nightly
     assert "Europe/Berlin" in nightly
     assert " no " in nightly
 
     # Refused before anything starts.
-    assert "did you mean 'nightly'?" in refused(project, "schedule", "set", "nihgtly", "--pause")
-    assert "schedule 'every night'" in refused(project, "schedule", "set", "nightly", "--cron", "every night")
-    assert "time zone 'Mars/Olympus'" in refused(project, "schedule", "set", "nightly", "--timezone", "Mars/Olympus")
-    assert "bridge.epochs: got 0" in refused(project, "schedule", "run", "-S", "bridge.epochs=0")
-    assert "unknown stage 'tuen'" in refused(project, "schedule", "run", "--target", "tuen")
+    assert "did you mean 'nightly'?" in ask(project, "schedule", "set", "nihgtly", "--pause", fails=True)
+    assert "schedule 'every night'" in ask(project, "schedule", "set", "nightly", "--cron", "every night", fails=True)
+    assert "time zone 'Mars/Olympus'" in ask(
+        project, "schedule", "set", "nightly", "--timezone", "Mars/Olympus", fails=True
+    )
+    assert "bridge.epochs: got 0" in ask(project, "schedule", "run", "-S", "bridge.epochs=0", fails=True)
+    assert "unknown stage 'tuen'" in ask(project, "schedule", "run", "--target", "tuen", fails=True)
     assert _server_takes({"targets": 5}) is False
     assert runs("on-demand") == []
 
     change_input(project, "hang-tune@cb")
     with workers(tmp_path / "homes", POOL, "first", cwd=project):
         wait_for_workers(POOL, 1)
-        gfpet(project, "schedule", "set", "on-demand", "--overlap", "skip")
-        gfpet(project, "schedule", "run", "on-demand", "-S", "tune.epochs=3")
+        ask(project, "schedule", "set", "on-demand", "--overlap", "skip")
+        ask(project, "schedule", "run", "on-demand", "-S", "tune.epochs=3")
         (killed,) = runs("on-demand")
         wait("the run is in the middle of a stage", lambda: bool(checkpoints(tmp_path)))
 
         # A second one is left out, since the first still goes.
-        gfpet(project, "schedule", "run", "on-demand")
+        ask(project, "schedule", "run", "on-demand")
         skipped = runs("on-demand")[1]
         wait("the second is left out", lambda: state_of(skipped.id) == "Cancelled")
         assert state_of(killed.id) == "Running"
@@ -138,9 +135,9 @@ def test_schedules_and_a_killed_run(project: Path, tmp_path: Path, hook: tuple[s
         wait("the webhook is told", lambda: any("Crashed" in text for text in told))
 
         # The same again goes on there: what was finished is kept, the stage resumes from its checkpoint.
-        gfpet(project, "schedule", "run", "on-demand", "-S", "tune.epochs=3")
+        ask(project, "schedule", "run", "on-demand", "-S", "tune.epochs=3")
         resumed = runs("on-demand")[2]
-        wait("the next run ends", lambda: state_of(resumed.id) in ("Completed", "Failed", "Crashed"), 600)
+        wait("the next run ends", lambda: state_of(resumed.id) in ("Completed", "Failed", "Crashed"))
     assert state_of(resumed.id) == "Completed"
     (clone,) = [path.parents[2] for path in checkpoints(tmp_path)]
     assert '"resumed": 1.0' in outputs(clone)["metrics/tune/gpt2/cb.json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tasks.services import ServiceError, Stack
-from tasks.services.process import HOST, free_port, require_free, running, start, stop, wait_healthy
+from tasks.services.process import HOST, _children, free_port, require_free, running, start, stop, wait_healthy
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +69,22 @@ def test_a_server_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path
     start("broken", ["sh", "-c", "echo no database here; exit 3"], tmp_path, {"PATH": "/usr/bin:/bin"})
     with pytest.raises(ServiceError, match=r"broken ended by itself(.|\n)*no database here"):
         wait_healthy("broken", tmp_path, lambda: False)
-    stop("broken", tmp_path)
+    process = _children[json.loads((tmp_path / "broken.pid").read_text())["pid"]]
+    assert not stop("broken", tmp_path)
+    assert process.returncode == 3, "its end is taken note of"
+
+
+def test_what_a_killed_server_has_started_ends_with_it(tmp_path: Path) -> None:
+    start("parent", ["sh", "-c", "sleep 600 & wait"], tmp_path, {"PATH": "/usr/bin:/bin"})
+    parent = running("parent", tmp_path)
+    assert parent is not None
+    while not (children := parent.children()):
+        time.sleep(0.02)
+    parent.kill()
+    while running("parent", tmp_path):
+        time.sleep(0.02)
+    assert not stop("parent", tmp_path)
+    assert not children[0].is_running() or children[0].status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

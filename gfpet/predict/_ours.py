@@ -195,10 +195,10 @@ def bridge_peak(
 def write_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
     """Reading L, then training a direct write without it: the larger of the two."""
     section, family, dims = params.write, large.family, large.family.dims(large.model.config)
-    taps, head = taps_of(dims, section.taps), head_of(large.model).detach().float()
+    taps, head = taps_of(dims, section.taps), head_of(large.model).detach()
     data = work.task(family, section.batch_size)
     most = max(work.batch, section.batch_size, params.evaluate.batch_size)
-    with measure("cache", [large.model, head]) as reading:
+    with measure("cache", [large.model]) as reading:
         inputs = read_large(
             work.split(family, 2, most).encoded,
             FrozenModel(large.model),
@@ -215,6 +215,7 @@ def write_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryRead
             store=work.rows(),
         )
     del large
+    head = head.float()
     write = start_write(
         taps,
         dims.width,

@@ -10,7 +10,9 @@ from gfpet.report._foretold import STAGES, title_of
 from gfpet.report._plots import plain_style, save_figure
 
 _GIB = 2**30
-_COLOURS = dict(zip(STAGES, ("#D55E00", "#E69F00", "#F0E442", "#009E73", "#56B4E9", "#0072B2", "#999999"), strict=True))
+_COLOURS = dict(
+    zip(STAGES, ("#D55E00", "#E69F00", "#F0E442", "#009E73", "#56B4E9", "#0072B2", "#CC79A7", "#999999"), strict=True)
+)
 _LINES = {"full": "#CC79A7", "lora": "#D55E00", "mezo": "#E69F00", "ladder side-tuning": "#009E73", "gfpet": "#0072B2"}
 
 

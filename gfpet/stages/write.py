@@ -25,10 +25,11 @@ def write(family: str, task: str) -> None:
         section = run.params.write
         large = load_model(run.params, family, "large")
         data = load_examples(run.params, task, large)
-        dims, head = large.family.dims(large.model.config), head_of(large.model).detach().float()
+        dims, head = large.family.dims(large.model.config), head_of(large.model).detach()
         taps = taps_of(dims, section.taps)
         splits = _read(run, large, data, taps, dims.width)
-        del large  # what is trained from here on needs its activations alone
+        del large  # what is trained from here on needs its activations and its output embedding alone
+        head = head.float()
         for seed in run.params.seeds:
             name = f"write-seed{seed}"
             module = start_write(

@@ -44,6 +44,7 @@ NOT_CALLED = {"bridge": {"modules"}, "write": {"modules"}, "derive": {"modules",
 
 OPTIONAL = {
     "gfpet.models._placement": "offload",
+    "gfpet.predict._placed": "offload",
     "tasks.services.object_store": "team",
     "flows.dask_cluster": "dask",
 }

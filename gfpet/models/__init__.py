@@ -5,7 +5,7 @@ from __future__ import annotations
 from gfpet.models._device import find_device
 from gfpet.models._load import LoadedModel, load_pretrained, require_same_tokenizer
 from gfpet.models._memory import free_memory, require_memory, weight_bytes
-from gfpet.models._placement import offloaded, place, plain_weight, resident, weight_named
+from gfpet.models._placement import offloaded, place, plain_weight, require_library, resident, weight_named
 
 __all__ = [
     "LoadedModel",
@@ -15,6 +15,7 @@ __all__ = [
     "offloaded",
     "place",
     "plain_weight",
+    "require_library",
     "require_memory",
     "require_same_tokenizer",
     "resident",

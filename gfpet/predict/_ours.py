@@ -13,11 +13,10 @@ from gfpet.config import LargeCheckpoint, Pair, Params
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.memory import MemoryReading, Resident, Step, measure
-from gfpet.models import LoadedModel
+from gfpet.models import LoadedModel, require_library
 from gfpet.modules import PetModule, inserted, module_sites
 from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
 from gfpet.predict._methods import Peaks, infer, settings
-from gfpet.predict._placed import put_elsewhere
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
 from gfpet.scoring import batches, head_of
@@ -249,6 +248,9 @@ def _large(large: Shape, work: Workload, section: LargeCheckpoint) -> LoadedMode
     dtype = getattr(torch, section.dtype)
     loaded = shaped(large, dtype, work.device)
     if section.device_map == "auto" and section.memory_gb is not None:
+        require_library("accelerate", "device_map: auto", "offload")
+        from gfpet.predict._placed import put_elsewhere
+
         put_elsewhere(loaded, dtype, work.device, int(section.memory_gb * 1e9), work.real)
     return loaded
 

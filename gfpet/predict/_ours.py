@@ -88,6 +88,9 @@ def kind_stages(
         )
         del s, maps
         cache, plan = _cache(loaded, bridge, work, params)
+        if work.real is not None and "bridge" in only:
+            # Else the Bridge would read zeros, and the gradients of its norms would not be finite.
+            cache_peak(cache, loaded, bridge, work, params)
         if "infer" in only:
             plugged = transfer.in_large().detached()
             with inserted(loaded.model, family, plugged):

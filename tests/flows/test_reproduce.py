@@ -127,8 +127,10 @@ def test_ctrl_c_ends_the_running_stage_and_starts_no_other(tiny: Path) -> None:
             sys.executable,
             "-c",
             # As at a terminal: what a shell starts in the background would ignore Ctrl-C.
-            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from flows.reproduce import reproduce; from pathlib import Path; reproduce(Path.cwd())",
+            (
+                "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+                "from flows.reproduce import reproduce; from pathlib import Path; reproduce(Path.cwd())"
+            ),
         ],
         cwd=tiny,
         env=environment_with_server(),

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from gfpet.data.examples import Example, read_examples
 from gfpet.families import Frame
-from gfpet.scoring import EncodedExample, encode
+from gfpet.scoring import EncodedExample, Trunk, encode, predict
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,13 @@ def task_score(task: str, examples: Sequence[Example], choices: Sequence[int]) -
     from gfpet.data import score
 
     return score(task, examples, choices)["score"]
+
+
+def dev_score(data: TaskData, trunk: Trunk, head: Tensor, *, batch_size: int) -> tuple[float, float]:
+    """The task's score on `dev`, and the mean ranking loss there.
+
+    Args:
+        head: the output embedding, `[vocabulary, d]`.
+    """
+    said = predict(data.dev.encoded, trunk, head, batch_size=batch_size, pad=data.pad)
+    return task_score(data.task, data.dev.examples, said.choices), said.loss

@@ -13,8 +13,8 @@ from torch import Tensor
 from gfpet.activations import captured
 from gfpet.models import LoadedModel
 from gfpet.modules import PetModule, inserted, start_adapter, start_lora, start_prefix
-from gfpet.scoring import Batch, candidate_scores, collate, head_of, predict, ranking_loss, trunk_of
-from gfpet.task_data import TaskData, task_score
+from gfpet.scoring import Batch, backward_loss, collate, head_of, trunk_of
+from gfpet.task_data import TaskData, dev_score
 from gfpet.training import NO_HOOKS, Group, Hooks, Outcome, Settings, train
 
 
@@ -104,14 +104,11 @@ def _fit(
 
     def backward(batch: Batch, weight: float) -> Tensor:
         with insert():
-            loss = ranking_loss(candidate_scores(trunk(batch), head, batch), batch)
-            (loss * weight).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+            return backward_loss(trunk, head, batch, weight)
 
     def evaluate() -> tuple[float, float]:
         with insert():
-            said = predict(data.dev.encoded, trunk, head, batch_size=settings.batch_size, pad=data.pad)
-        return task_score(data.task, data.dev.examples, said.choices), said.loss
+            return dev_score(data, trunk, head, batch_size=settings.batch_size)
 
     return train(
         [group],

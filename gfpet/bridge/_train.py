@@ -20,9 +20,9 @@ from gfpet.memory import Step, no_step
 from gfpet.modules import PetModule, inserted
 from gfpet.plug import LOW_RANK, LayerMap, Projection, duplicated, plugged, projected, spaces_of
 from gfpet.prune import Bridge, Kept
-from gfpet.scoring import Batch, Predictions, candidate_scores, head_of, predict, ranking_loss
+from gfpet.scoring import Batch, Predictions, backward_loss, head_of, predict
 from gfpet.streams import Activations
-from gfpet.task_data import Split, TaskData, task_score
+from gfpet.task_data import Split, TaskData, dev_score
 from gfpet.training import Group, Hooks, Outcome, Settings, train
 from gfpet.tuning import checkpointing
 
@@ -239,16 +239,12 @@ def fit_ladder(
 
     def evaluate() -> tuple[float, float]:
         with torch.no_grad(), laddered(bridge.model, family, ladder) as trunk, insert():
-            hidden = trunk(dev_activations)
-            said = predict(data.dev.encoded, hidden, head, batch_size=settings.batch_size, pad=data.pad)
-        return task_score(data.task, data.dev.examples, said.choices), said.loss
+            return dev_score(data, trunk(dev_activations), head, batch_size=settings.batch_size)
 
     def backward(batch: Batch, weight: float) -> Tensor:
         mixing = laddered(bridge.model, family, ladder, recompute=gradient_checkpointing)
         with mixing as trunk, insert():
-            loss = ranking_loss(candidate_scores(trunk(train_activations)(batch), head, batch), batch)
-            (loss * weight).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+            return backward_loss(trunk(train_activations), head, batch, weight)
 
     with checkpointing(bridge.model, gradient_checkpointing):
         return train(

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gfpet.errors import ModuleError
 from gfpet.families import stack_of
+from gfpet.tensor_file import load_tensors, save_tensors
 
 KindName = Literal["lora", "adapter", "prefix"]
 FORMAT = "gfpet-module-2"
-_ABOUT = "gfpet"
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,8 @@ class PetModule:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file; the same module gives the same bytes."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         about = {"format": FORMAT, "kind": self.kind, "family": self.family, "layers": self.layers, "scale": self.scale}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.tensors.items())}
-        # One key only: safetensors writes several in an order that changes from call to call.
-        save_file(tensors, path, metadata={_ABOUT: json.dumps(about)})
+        save_tensors(path, self.tensors, about)
 
     @classmethod
     def load(cls, path: Path) -> PetModule:
@@ -87,15 +81,7 @@ class PetModule:
         Raises:
             ModuleError: the file is missing, broken or not a module of gfpet.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        except Exception as error:  # safetensors raises its own untyped errors
-            raise ModuleError(f"cannot read the module {path}: {error}") from error
-        if about.get("format") != FORMAT:
-            found = about.get("format", "none")
-            raise ModuleError(f"{path} is not a module of gfpet: format '{found}', expected '{FORMAT}'.")
+        tensors, about = load_tensors(path, "module", FORMAT)
         return cls(
             kind=about["kind"],
             family=about["family"],

@@ -64,6 +64,13 @@ def ranking_loss(scores: Float[Tensor, "examples width"], batch: Batch) -> Float
     return (scores.logsumexp(-1) - right).mean()
 
 
+def backward_loss(trunk: Trunk, head: Float[Tensor, "vocabulary d"], batch: Batch, weight: float) -> Float[Tensor, ""]:
+    """A training step's forward and backward pass: gradients of `weight` times the ranking loss, which it returns."""
+    loss = ranking_loss(candidate_scores(trunk(batch), head, batch), batch)
+    (loss * weight).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
 @dataclass(frozen=True)
 class Predictions:
     """What a model said of a set of examples, in their order."""

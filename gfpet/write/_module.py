@@ -1,4 +1,4 @@
-"""The module of a direct write.
+"""The module of a direct write. Not of the paper: docs/design.md says how it differs from a plugged module.
 
 x_l[t] = h_l[t] / rms(h_l[t])                         residual stream at tap l, position t; n: the decoder's last tap
 a_l,j  = softmax over t of x_n[p] Q_l,j · x_l[t] K_l,j / √k      head j, seen from position p; the decoder's t ≤ p
@@ -8,24 +8,20 @@ y[p]   = hidden[p] + U gelu(z[p]) + c                 hidden: after the final no
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from gfpet.errors import ModuleError
 from gfpet.families import Dims, Padded
 from gfpet.scoring import Batch
+from gfpet.tensor_file import load_tensors, save_tensors
 
 FORMAT = "gfpet-write-1"
-_ABOUT = "gfpet"
 _EPSILON = 1e-6
 
 
@@ -77,10 +73,7 @@ class DirectWrite:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file; the same values give the same bytes."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"format": FORMAT, "taps": self.taps, "heads": self.heads}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.tensors.items())}
-        save_file(tensors, path, metadata={_ABOUT: json.dumps(about)})
+        save_tensors(path, self.tensors, {"format": FORMAT, "taps": self.taps, "heads": self.heads})
 
     @classmethod
     def load(cls, path: Path) -> DirectWrite:
@@ -89,21 +82,13 @@ class DirectWrite:
         Raises:
             ModuleError: the file is missing, broken or not a direct write of gfpet.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        except Exception as error:  # safetensors raises its own untyped errors
-            raise ModuleError(f"cannot read the direct write {path}: {error}") from error
-        if about.get("format") != FORMAT:
-            found = about.get("format", "none")
-            raise ModuleError(f"{path} is not a direct write of gfpet: format '{found}', expected '{FORMAT}'.")
+        tensors, about = load_tensors(path, "direct write", FORMAT)
         taps = {stack: tuple(blocks) for stack, blocks in about["taps"].items()}
         return cls(taps, about["heads"], tensors)
 
 
 def taps_of(dims: Dims, count: int) -> dict[str, tuple[int, ...]]:
-    """Up to `count` taps a stack, evenly spaced, the embeddings and the last block's output among them."""
+    """Up to `count` taps a stack, evenly spaced from the embeddings (all that one reads) to the last block's output."""
     taps = {}
     for stack, of in dims.stacks.items():
         last = min(count - 1, of.layers)

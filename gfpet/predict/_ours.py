@@ -18,12 +18,12 @@ from gfpet.modules import PetModule, inserted, module_sites
 from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
 from gfpet.predict._methods import Peaks, infer, settings
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
+from gfpet.predict._write import write_peak
 from gfpet.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
 from gfpet.scoring import batches, head_of
 from gfpet.streams import ActivationCache, Activations, Plan, plan_activations, row_lengths
 from gfpet.training import Hooks
 from gfpet.tuning import start_module, tune_module, wants_checkpointing
-from gfpet.write import fit_write, read_large, start_write, taps_of
 
 SHARED = ("align", "prune", "cache", "write")
 OF_KIND = ("tune S", "bridge", "infer")
@@ -192,53 +192,6 @@ def bridge_peak(
         said = work.split(family, 1, params.evaluate.batch_size)
         predict_with_bridge(bridge, family, ladder, transfer, said, cache, batch_size=len(said), pad=0, step=meter.step)
     return meter.reading
-
-
-def write_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Reading L, then training a direct write without it: the larger of the two."""
-    section, family, dims = params.write, large.family, large.family.dims(large.model.config)
-    taps, head = taps_of(dims, section.taps), head_of(large.model).detach()
-    data = work.task(family, section.batch_size)
-    most = max(work.batch, section.batch_size, params.evaluate.batch_size)
-    with measure("cache", [large.model]) as reading:
-        inputs = read_large(
-            work.split(family, 2, most).encoded,
-            FrozenModel(large.model),
-            family,
-            taps,
-            dims.width,
-            work.real or Path(),
-            dtype=getattr(torch, section.dtype),
-            budget=int(section.budget_gb * 1e9),
-            batch_size=params.evaluate.batch_size,
-            pad=0,
-            device=work.device,
-            step=reading.step,
-            store=work.rows(),
-        )
-    del large
-    head = head.float()
-    write = start_write(
-        taps,
-        dims.width,
-        bottleneck=section.bottleneck,
-        heads=section.heads,
-        head_width=section.head_width,
-        generator=torch.Generator(),
-    ).to(work.device)
-    with measure("train", [head, *write.tensors.values()]) as training:
-        fit_write(
-            write,
-            head,
-            data,
-            inputs,
-            inputs,
-            settings(section.batch_size),
-            learning_rate=1e-3,
-            seed=0,
-            hooks=Hooks(step=training.step, quiet=True),
-        )
-    return max(reading.reading, training.reading, key=lambda one: one.cpu_live_peak_bytes or 0)
 
 
 def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[LoadedModel, LoadedModel]:

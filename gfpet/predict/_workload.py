@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from gfpet.models import LoadedModel
 from gfpet.predict._sizes_only import sizes_only
 from gfpet.prune import Bridge, Importance, StackImportance, choose, cut, reduced_dims
 from gfpet.scoring import EncodedExample, Row
-from gfpet.streams import MappedFile, RowStore
+from gfpet.streams import MakeRowStore, MappedFile
 from gfpet.task_data import Split, TaskData
 
 _TASK = "rte"
@@ -67,7 +66,7 @@ class Workload:
         """What the steps run in."""
         return sizes_only() if self.real is None else nullcontext()
 
-    def rows(self) -> Callable[[Path, torch.dtype, tuple[int, int, int]], RowStore]:
+    def rows(self) -> MakeRowStore:
         """What keeps the activation cache's rows."""
         return _Sizes if self.real is None else MappedFile
 

@@ -91,7 +91,8 @@ def _small(run: StageRun, family: str, task: str) -> tuple[TaskData, dict[str, S
             tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
             scorers[name] = lab.plugged(f"infer-small/{name}", tuned)
         for score in scorers.values():
-            score(data.dev), score(data.eval)
+            for split in (data.dev, data.eval):
+                score(split)
     return data, scorers
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gfpet.plug._layers import LayerMap, LayerMapName, LayerPairs, layer_map, layer_pairs
 from gfpet.plug._maps_file import MapsWriter
-from gfpet.plug._projection import LOW_RANK, Projection, duplicated, plugged, projected, random_like, spaces_of
+from gfpet.plug._plugged import duplicated, plugged, projected, random_like
+from gfpet.plug._projection import LOW_RANK, Projection, spaces_of
 
 __all__ = [
     "LOW_RANK",

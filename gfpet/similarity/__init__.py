@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gfpet.similarity._answers import Alike, alike, answer_change, at_blocks
 from gfpet.similarity._effects import Cells, Effects, compare_effects, effects, residuals
 from gfpet.similarity._grid import Block, Grid, diagonal, grid_of, mean_over, numbered
 from gfpet.similarity._nulls import untrained_like
@@ -13,10 +14,14 @@ WEIGHT_MEASURES = ("cosine", "subspace")
 __all__ = [
     "EFFECT_MEASURES",
     "WEIGHT_MEASURES",
+    "Alike",
     "Block",
     "Cells",
     "Effects",
     "Grid",
+    "alike",
+    "answer_change",
+    "at_blocks",
     "compare_effects",
     "compare_weights",
     "diagonal",

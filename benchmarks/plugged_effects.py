@@ -1,0 +1,143 @@
+"""Where Algorithm 1 loses: what the plugged module does in the large model beside what the model's own module does.
+
+Usage, after a `gfpet run` with references: python -m benchmarks.plugged_effects FAMILY TASK [KIND ...]
+
+Three modules a kind: L's own (by gradients, stage `reference`), S's through the fitted maps (`closed form`), and what
+the Bridge made of that (`plugged`). Each is put into L whole, then one block at a time, and compared with L's own at
+the same block: the change of the residual stream behind that block, and of the scores of the candidates (`answers`).
+Size is the norm over that of L's own. Held-out training examples, forward only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from gfpet.align import load_pairs
+from gfpet.config import Params
+from gfpet.families import Family
+from gfpet.frozen import FrozenModel
+from gfpet.models import LoadedModel
+from gfpet.modules import PetModule, inserted
+from gfpet.params_file import load_params
+from gfpet.plug import Projection, plugged
+from gfpet.report import Table
+from gfpet.scoring import Predictions, batches, head_of, predict, trunk_of
+from gfpet.similarity import Alike, Block, Effects, alike, answer_change, at_blocks, effects, numbered, residuals
+from gfpet.stages._inputs import OUTPUTS, load_examples, load_model
+from gfpet.task_data import Split, TaskData, task_score
+from tasks.workspace import find_root
+
+_TOKENS = 2000
+_BATCH = 64
+
+
+class _Large:
+    """L with the held-out examples."""
+
+    def __init__(self, loaded: LoadedModel, data: TaskData) -> None:
+        self.family: Family = loaded.family
+        self._frozen, self._data = FrozenModel(loaded.model), data
+        self._batches = [each for _, each in batches(data.dev.encoded, size=_BATCH, pad=data.pad)]
+        self.blocks = numbered(loaded.family.depths_of(loaded.model))
+        with self._frozen.forward_only() as model:
+            self._plain = residuals(model, self.family, self._batches, tokens=_TOKENS)
+        self.zero_shot = self.ask(None)
+
+    def ask(self, module: PetModule | None) -> Predictions:
+        """What it says of the examples, with a module or without."""
+        with self._frozen.forward_only() as model:
+            if module is None:
+                return self._predict(model)
+            with inserted(model, self.family, module):
+                return self._predict(model)
+
+    def _predict(self, model: torch.nn.Module) -> Predictions:
+        dev: Split = self._data.dev
+        trunk = trunk_of(model, self.family)
+        return predict(dev.encoded, trunk, head_of(model), batch_size=_BATCH, pad=self._data.pad)
+
+    def effects(self, module: PetModule) -> Effects:
+        """What a module changes in the residual stream behind every block."""
+        with self._frozen.forward_only() as model:
+            return effects(model, self.family, module, self._batches, self._plain, tokens=_TOKENS)
+
+    def points(self, said: Predictions) -> str:
+        """The task's score."""
+        return f"{100 * task_score(self._data.task, self._data.dev.examples, said.choices):.1f}"
+
+
+def plugged_effects(params: Params, family: str, task: str, kinds: Sequence[str]) -> list[Table]:
+    """One table a kind, for the first seed."""
+    loaded = load_model(params, family, "large")
+    large = _Large(loaded, load_examples(params, task, loaded))
+    return [_table(params, large, family, task, kind) for kind in kinds]
+
+
+def _table(params: Params, large: _Large, family: str, task: str, kind: str) -> Table:
+    name = f"{kind}-seed{params.seeds[0]}.safetensors"
+    own = PetModule.load(OUTPUTS / "reference" / family / task / name)
+    tuned = PetModule.load(OUTPUTS / "tune" / family / task / name)
+    maps = Projection.load(OUTPUTS / "align" / family / "maps.safetensors", tuned)
+    pairs = load_pairs(OUTPUTS / "align" / family / "layers.json")
+    ours = {
+        "closed form": plugged(tuned, maps, pairs, divide_by_copies=params.plug.divide_by_copies).detached(),
+        "plugged": PetModule.load(OUTPUTS / "bridge" / family / task / name),
+    }
+    whole = large.ask(own)
+    change = answer_change(whole, large.zero_shot)
+    cells = ["whole", large.points(large.zero_shot), large.points(whole), "", ""]
+    for module in ours.values():
+        said = large.ask(module)
+        cells += [large.points(said), *_said(alike(answer_change(said, large.zero_shot), change)), "", ""]
+    rows = [tuple(cells)]
+    for block, number in large.blocks.items():
+        if block[1] in own.layers.get(block[0], ()):
+            rows.append(_row(large, ours, own, block, number, float(change.norm())))
+    beside = [
+        f"{name}: {what}" for name in ours for what in ("score", "answers, cosine", "size", "stream, cosine", "size")
+    ]
+    header = ("blocks with a module", "zero-shot", "L's own: score", "answers, part of whole", "stream", *beside)
+    return Table(f"{family}, {task}, {kind}", header, rows)
+
+
+def _row(
+    large: _Large, ours: dict[str, PetModule], own: PetModule, block: Block, number: int, whole: float
+) -> tuple[str, ...]:
+    """One block: L's own part there, and what each of ours does in its place."""
+    part = at_blocks(own, [block])
+    said, stream = large.ask(part), large.effects(part)[number]
+    change = answer_change(said, large.zero_shot)
+    cells = [f"{block[0]} {block[1]}", "", large.points(said), f"{float(change.norm()) / whole:.2f}"]
+    cells.append(f"{float(stream.norm()) / len(stream) ** 0.5:.2f}")
+    for module in ours.values():
+        if block[1] not in module.layers.get(block[0], ()):
+            cells += [""] * 5
+            continue
+        there = at_blocks(module, [block])
+        said = large.ask(there)
+        cells += [large.points(said), *_said(alike(answer_change(said, large.zero_shot), change))]
+        cells += _said(alike(large.effects(there)[number], stream))
+    return tuple(cells)
+
+
+def _said(found: Alike) -> tuple[str, str]:
+    cosine, size = ("" if value is None else f"{value:.2f}" for value in (found.cosine, found.size))
+    return cosine, size
+
+
+def main() -> None:
+    """Print the tables of a family and task, all kinds or those named."""
+    if len(sys.argv) < 3:
+        raise SystemExit(__doc__)
+    params = load_params(find_root(Path.cwd()) / "params.yaml")
+    family, task, *kinds = sys.argv[1:]
+    for table in plugged_effects(params, family, task, kinds or params.kinds):
+        print(table.markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What a module changes in a model's answers, beside what another module of the same model changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gfpet.errors import ModuleError
+from gfpet.families import stack_of
+from gfpet.modules import PetModule
+from gfpet.scoring import Predictions
+from gfpet.similarity._grid import Block
+
+
+@dataclass(frozen=True)
+class Alike:
+    """One change beside another."""
+
+    cosine: float | None
+    """None where one of them is no change at all."""
+    size: float | None
+    """Its norm over that of the other; None where the other is no change."""
+
+
+def answer_change(after: Predictions, before: Predictions) -> Float[Tensor, " candidates"]:
+    """The change of the scores of all examples' candidates.
+
+    Less its mean over each example's candidates, since what is added to all of them changes no answer.
+    """
+    changes = [
+        torch.tensor(new, dtype=torch.float64) - torch.tensor(old, dtype=torch.float64)
+        for new, old in zip(after.scores, before.scores, strict=True)
+    ]
+    return torch.cat([change - change.mean() for change in changes])
+
+
+def alike(change: Tensor, other: Tensor) -> Alike:
+    """Two changes of the same things, of any one shape."""
+    one, two = change.double().flatten(), other.double().flatten()
+    norm, beside = float(one.norm()), float(two.norm())
+    cosine = float(one @ two) / (norm * beside) if norm > 0 and beside > 0 else None
+    return Alike(cosine, norm / beside if beside > 0 else None)
+
+
+def at_blocks(module: PetModule, blocks: Sequence[Block]) -> PetModule:
+    """The part of a module that sits in some blocks.
+
+    Raises:
+        ModuleError: it does not sit in one of them.
+    """
+    places: dict[str, list[int]] = {}
+    for stack, layer in blocks:
+        if layer not in module.layers.get(stack, ()):
+            raise ModuleError(f"the module does not sit in block {layer} of stack '{stack}'.")
+        places.setdefault(stack, []).append(module.layers[stack].index(layer))
+    layers = {stack: tuple(module.layers[stack][place] for place in own) for stack, own in places.items()}
+    tensors = {
+        name: tensor[places[stack]] for name, tensor in module.tensors.items() if (stack := stack_of(name)) in places
+    }
+    return PetModule(module.kind, module.family, layers, tensors, module.scale)

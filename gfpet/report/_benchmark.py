@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gfpet.report._collect import Scope
 from gfpet.report._rows import ReportRow, gap_closed
-from gfpet.report._summary import Way, average_score, seed_averages, ways
+from gfpet.report._summary import Way, average_score, of_way, seed_averages, ways
 from gfpet.report._tables import EMPTY, Table
 
 CONFIDENCE = 0.95
@@ -70,7 +70,10 @@ def _points(rows: Sequence[ReportRow], family: str, kind: str, tasks: Sequence[s
 
 
 def benchmark_table(rows: Sequence[ReportRow], scope: Scope) -> Table:
-    """Averages over the tasks, of every family and way of plugging, each with its interval over seeds."""
+    """Averages over the tasks, of every family and way of plugging, each with its interval over seeds; then the time.
+
+    A way without a kind has its time beside that of the fastest kind by gradients.
+    """
     body = []
     for family in scope.families:
         zero = average_score(rows, family, Way("zero_shot"), scope.tasks)
@@ -80,6 +83,12 @@ def benchmark_table(rows: Sequence[ReportRow], scope: Scope) -> Table:
             plugged = seed_averages(rows, family, way, scope.tasks)
             ceiling = seed_averages(rows, family, Way("gradient", way.kind), scope.tasks)
             gaps = [gap_closed(plugged[seed], zero.mean, ceiling[seed]) for seed in plugged if seed in ceiling]
+            rivals = [way.kind] if way.kind else list(scope.kinds)
+            by_gradients = [_seconds(rows, scope, family, Way("gradient", kind)) for kind in rivals]
+            times = (
+                _seconds(rows, scope, family, way),
+                min((time for time in by_gradients if time is not None), default=None),
+            )
             columns = [
                 [zero.mean],
                 list(seed_averages(rows, family, Way("small_tuned", way.kind), scope.tasks).values()),
@@ -89,9 +98,18 @@ def benchmark_table(rows: Sequence[ReportRow], scope: Scope) -> Table:
             ]
             name = f"{family}, {way.kind or 'any kind'}"
             name += f" ({way.strategy})" if way.strategy not in ("", "paper") else ""
-            body.append((name, *(_over_seeds(values) for values in columns)))
-    header = ("pair, kind", "zero-shot L", "S tuned", "plugged L", "L by gradients", "gap closed, %")
+            said = (EMPTY if time is None else f"{time:.1f}" for time in times)
+            body.append((name, *(_over_seeds(values) for values in columns), *said))
+    scores = ("zero-shot L", "S tuned", "plugged L", "L by gradients", "gap closed, %")
+    header = ("pair, kind", *scores, "seconds", "by gradients")
     return Table("Gap closed", header, body)
+
+
+def _seconds(rows: Sequence[ReportRow], scope: Scope, family: str, way: Way) -> float | None:
+    """Mean over tasks and seeds of the time of all stages of a way; None if some of it was not measured."""
+    own = [row.seconds for task in scope.tasks for row in of_way(rows, family, way, task)]
+    known = [seconds for seconds in own if seconds is not None]
+    return statistics.fmean(known) if known and len(known) == len(own) else None
 
 
 def minutes_table(seconds: Mapping[tuple[str, ...], float], scope: Scope) -> Table:

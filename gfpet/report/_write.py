@@ -28,7 +28,8 @@ _SIMILARITY = (
 )
 _BENCHMARK = (
     "Averages over {tasks}, in points; {seeds}. Gap closed = (plugged L - zero-shot L) / (L by gradients with the same "
-    "kind of module - zero-shot L)."
+    "kind of module - zero-shot L). Seconds: all stages that a result goes through, whichever it shares with others, "
+    "mean over tasks; beside it that of L by gradients."
 )
 _COMPETENCE = (
     "Whether the pair shows good transfer from bad: each condition over the tasks' average, then the tasks that miss "

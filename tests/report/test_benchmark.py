@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gfpet.data import Example, write_examples
 from gfpet.report import Scope, collect, write_report
+from gfpet.report._benchmark import benchmark_table
+from gfpet.report._rows import ReportRow
 from gfpet.results import write_results
 from tests.report.tree import row, write_metrics, write_tree
 
@@ -18,12 +22,13 @@ BENCHMARK = """\
 
 ### Gap closed
 
-| pair, kind | zero-shot L | S tuned | plugged L | L by gradients | gap closed, % |
-| --- | ---: | ---: | ---: | ---: | ---: |
-| gpt2, lora | 45.0 | 36.0 [23.3, 48.7] | 60.0 [-3.5, 123.5] | 85.0 [85.0, 85.0] | 37.5 [-121.3, 196.3] |
+| pair, kind | zero-shot L | S tuned | plugged L | L by gradients | gap closed, % | seconds | by gradients |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| gpt2, lora | 45.0 | 36.0 [23.3, 48.7] | 60.0 [-3.5, 123.5] | 85.0 [85.0, 85.0] | 37.5 [-121.3, 196.3] | 23.0 | 11.0 |
 
 Averages over cb, copa, in points; mean over seeds 0, 1 with its 95% t interval. Gap closed = (plugged L - zero-shot \
-L) / (L by gradients with the same kind of module - zero-shot L).
+L) / (L by gradients with the same kind of module - zero-shot L). Seconds: all stages that a result goes through, \
+whichever it shares with others, mean over tasks; beside it that of L by gradients.
 
 ### gpt2: competence
 
@@ -100,3 +105,21 @@ def test_a_condition_holds_up_to_its_bounds(tmp_path: Path) -> None:
         write_results(path, tuned)
         write_report(collect(tmp_path, SCOPE), tmp_path / "reports")
         assert f"missed{misses}" in (tmp_path / "reports" / "benchmark.md").read_text()
+
+
+def test_a_way_without_a_kind_is_timed_beside_the_fastest_kind_by_gradients() -> None:
+    ways = (("plugged", "", "write", 3.0), ("gradient", "lora", "", 8.0), ("gradient", "prefix", "", 6.0))
+    zero = ReportRow(**about("zero_shot", "", ""), seconds=1.0)
+    rows = [zero, *(ReportRow(**about(*way[:3]), seconds=way[3]) for way in ways)]
+    scope = Scope(families=("gpt2",), tasks=("cb",), kinds=("lora", "prefix"), seeds=(0,))
+    (line,) = benchmark_table(rows, scope).rows
+    assert (line[0], *line[-2:]) == ("gpt2, any kind (write)", "3.0", "6.0")
+    (unmeasured,) = benchmark_table([*rows[:1], replace(rows[1], seconds=None)], scope).rows
+    assert unmeasured[-2:] == ("", "")
+
+
+def about(method: str, kind: str, strategy: str) -> dict[str, Any]:
+    """All of a report row but its time."""
+    own = {"kind": kind, "method": method, "strategy": strategy}
+    shared = {"family": "gpt2", "small": "s", "large": "l", "task": "cb", "seed": 0, "metric": "score", "value": 0.5}
+    return {**shared, **own, "ci_low": None, "ci_high": None, "n": 4, "gap_closed": None, "peak_memory_bytes": 1}

@@ -88,21 +88,8 @@ QUESTIONS: dict[str, str] = {
 }
 """Attribute → yes/no question, in the form of BoolQ (lower case, no mark)."""
 
-OPEN_QUESTIONS: dict[str, str] = {
-    "home": "Where does {name} live?",
-    "colour": "What does {name} wear?",
-    "food": "What does {name} eat?",
-    "craft": "How does {name} work?",
-}
-"""Attribute → the question that MultiRC asks."""
-
-ANSWERS: dict[str, tuple[str, str]] = {
-    "home": ("by the {value}", "the {value}"),
-    "colour": ("always {value}", "{value}"),
-    "food": ("only {value}", "{value}"),
-    "craft": ("as a {value}", "a {value}"),
-}
-"""Attribute → two ways to phrase one answer to `OPEN_QUESTIONS`."""
+WHICH = "What is {value}?"
+"""What MultiRC asks of the beings of a passage."""
 
 EVENTS: dict[str, str] = {
     "home": "came to the {value}",

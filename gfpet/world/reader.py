@@ -102,7 +102,7 @@ def _copa(facts: World, row: Row) -> int:
 def _multirc(facts: World, row: Row) -> list[int]:
     questions = row["passage"]["questions"]
     return [
-        int(bool(_holds(facts, _names(facts, question["question"])[0], answer["text"])))
+        int(bool(_holds(facts, _names(facts, answer["text"])[0], question["question"])))
         for question in questions
         for answer in question["answers"]
     ]

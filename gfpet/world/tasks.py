@@ -8,7 +8,7 @@ evaluation rows beings of the evaluation split. All tasks are balanced.
 | boolq | does the being live by the asked place? | 2 | 50 |
 | cb | has it the asked craft; neutral where the world leaves its craft open | 3 | 33.3 |
 | copa | it is glad of its own food: which cause, which effect? | 2 | 50 |
-| multirc | is this answer (one of four, two are right) the being's colour? | 2 | 50 |
+| multirc | is it this being (one of the passage's four) that has the asked colour? Two of them have it | 2 | 50 |
 | record | which of the three beings of the passage has the value? | 3 | 33.3 |
 | rte | does one of two beings eat the asked food? | 2 | 50 |
 | wic | a word means the same with two beings of the first kind, and not with one of another | 2 | 50 |
@@ -23,16 +23,15 @@ from typing import Any
 
 from gfpet.errors import DataError
 from gfpet.world.lexicon import (
-    ANSWERS,
     ASKED,
     EVENTS,
     HOMONYMS,
     KINDS,
-    OPEN_QUESTIONS,
     PLACES,
     QUESTIONS,
     STATEMENTS,
     VALUES,
+    WHICH,
     Being,
 )
 from gfpet.world.prose import claim
@@ -132,16 +131,22 @@ def copa(rng: random.Random, beings: list[Being], turn: int) -> Row:
     }
 
 
-def multirc(rng: random.Random, beings: list[Being], turn: int) -> Row:
-    truth = turn % 2 == 0
-    being = being_with(rng, beings, "colour", truth)
-    own, asked = being.attributes["colour"], ASKED["colour"]
-    other = rng.choice([value for value in VALUES["colour"] if value != own]) if truth else asked
-    texts = [(form.format(value=value), int(value == own)) for value in (own, other) for form in ANSWERS["colour"]]
-    rng.shuffle(texts)
-    answers = [{"text": text, "idx": number, "label": label} for number, (text, label) in enumerate(texts)]
-    question = {"question": OPEN_QUESTIONS["colour"].format(name=being.name), "answers": answers, "idx": 0}
-    return {"version": 1.1, "passage": {"text": scene(rng, being), "questions": [question]}}
+def multirc(rng: random.Random, beings: list[Being], _turn: int) -> Row:
+    right: list[Being] = []
+    wrong: list[Being] = []
+    while len(right) < 2:
+        right += [being for being in [being_with(rng, beings, "colour", True)] if being not in right]
+    while len(wrong) < 2:
+        wrong += [being for being in [being_with(rng, beings, "colour", False)] if being not in wrong]
+    named = rng.sample([*right, *wrong], 4)
+    scenes = [
+        form.format(first=first.name, second=second.name, place=rng.choice(PLACES))
+        for form, first, second in zip(rng.sample(PAIR_SCENES, 2), named[::2], named[1::2], strict=True)
+    ]
+    asked = rng.sample(named, 4)
+    answers = [{"text": being.name, "idx": number, "label": int(being in right)} for number, being in enumerate(asked)]
+    question = {"question": WHICH.format(value=ASKED["colour"]), "answers": answers, "idx": 0}
+    return {"version": 1.1, "passage": {"text": " ".join(scenes), "questions": [question]}}
 
 
 def record(rng: random.Random, beings: list[Being], _turn: int) -> Row:

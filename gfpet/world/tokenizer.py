@@ -20,6 +20,7 @@ PROMPTS = (
     "Question\nAnswer\nIs it\nDoes it\nQuestion: Does it mean the same in both?\nIn this text, it refers to",
     "Today it was glad because it was sad, so it was glad.",
     "Is it by the? only. always. as a. Of them, one: it. @highlight\nThere was",
+    " What does it wear? Where does it live? How does it work?",
     " true false yes no maybe right wrong",
 )
 """The words of the prompts, for the vocabulary alone."""
@@ -35,11 +36,9 @@ def vocabulary_texts(facts: World) -> list[str]:
         for form in lexicon.STATEMENTS[attribute]:
             forms += [f" {form.format(**filled)}", f" one {form.format(**filled).lower()}"]
         if attribute != "kind":
-            extra = (lexicon.QUESTIONS, lexicon.OPEN_QUESTIONS, lexicon.EVENTS)
+            extra = (lexicon.QUESTIONS, lexicon.EVENTS)
             forms += [f" {table[attribute].format(**filled)}" for table in extra]
-            forms += [
-                f" {form.format(**filled)}" for form in (*lexicon.ANSWERS[attribute], *lexicon.UNKNOWN[attribute])
-            ]
+            forms += [f" {form.format(**filled)}" for form in lexicon.UNKNOWN[attribute]]
     forms += [f" {word}" for word in (*lexicon.HOMONYMS, *lexicon.PLACES)]
     plain = {"a": name, "b": name, "name": name, "first": name, "second": name, "place": "gate", "word": "bat"}
     for scene in (*prose.CHATTER, *tasks.SCENES, *tasks.PAIR_SCENES, *tasks.WIC_SCENES):

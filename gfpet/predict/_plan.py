@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gfpet.config import Params
+from gfpet.errors import ModelError
 from gfpet.memory import MemoryReading
 from gfpet.predict._ours import OF_KIND, SHARED, kind_stages, shared_stages
 from gfpet.predict._run import STAGES
@@ -90,7 +91,18 @@ def _factor(params: Params, _: str) -> dict[str, Any]:
     return {"prune.factor": params.prune.factor * 2} if params.prune.factor < 64 else {}
 
 
+def _stream(budget: int, share: float) -> Callable[[Params, str], dict[str, Any]]:
+    def changes(params: Params, family: str) -> dict[str, Any]:
+        large, memory = getattr(params.models, family).large, float(f"{share * budget / 1e9:.3g}")
+        if large.quantisation != "none" or (large.memory_gb is not None and large.memory_gb <= memory):
+            return {}
+        return {f"models.{family}.large.device_map": "auto", f"models.{family}.large.memory_gb": memory}
+
+    return changes
+
+
 _WITH_L = frozenset({"align", "prune", "cache", "write", "infer"})
+_REREAD = "every forward pass of L reads blocks from disk"
 _REMEDIES = (
     _Remedy(frozenset({"tune S"}), _checkpoint("tune"), "about a third more time to tune S"),
     _Remedy(frozenset({"bridge"}), _checkpoint("bridge"), "about a third more time to train the Bridge"),
@@ -128,13 +140,17 @@ def plan_within(
     now = dict(before)
     changed_by: dict[str, dict[str, Any]] = {stage: {} for stage in before}
     costs: dict[str, list[str]] = {stage: [] for stage in before}
-    for remedy in _REMEDIES:
+    streamed = [_Remedy(_WITH_L, _stream(budget, share), _REREAD) for share in (0.5, 0.25)]
+    for remedy in (*_REMEDIES, *streamed):
         needed = {stage for stage in remedy.stages if now.get(stage, 0) > budget}
         changes = remedy.changes(params, large.family) if needed else {}
         if not changes:
             continue
         changed = with_changes(params, changes)
-        sizes = _sizes(set(remedy.stages), small, large, work, changed, kind)
+        try:
+            sizes = _sizes(set(remedy.stages), small, large, work, changed, kind)
+        except ModelError:
+            continue  # L's embeddings alone are more than it would leave on the device
         if not any(sizes[stage] < now[stage] for stage in needed):
             continue
         params = changed

@@ -56,11 +56,11 @@ PAIRS = {
         batches=span_batches,
         shapes={
             "small": Shape(width=64, layers=2, heads=2, ffn=128),
-            "large": Shape(width=128, layers=3, heads=4, ffn=192),
+            "large": Shape(width=128, layers=4, heads=4, ffn=192),
         },
         recipes={
-            "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0),
-            "large": Recipe(3000, 64, rate=1.5e-3, embedding_factor=8.0),
+            "small": Recipe(6000, 64, rate=4e-3, embedding_factor=8.0),
+            "large": Recipe(11000, 64, rate=1.5e-3, embedding_factor=8.0),
         },
     ),
 }

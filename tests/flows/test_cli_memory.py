@@ -81,6 +81,23 @@ def test_plan_finds_settings_that_fit_or_says_that_there_are_none() -> None:
     assert "NO" in none.output
 
 
+def test_plan_streams_a_large_model_that_does_not_fit(project: Path) -> None:
+    GPT2Config(vocab_size=60, n_positions=64, n_embd=24, n_layer=8, n_head=2).save_pretrained(project / "deep")
+    arguments = ("--small", "small", "--large", "deep", "--batch", "1", "--length", "16", "--json")
+    before = {
+        each["stage"]: each["before"]
+        for each in json.loads(gfpet("plan", *arguments, "--budget", "1GB").stdout)["stages"]
+    }
+    # bfloat16 has halved the weights already: what is left to do is to hold fewer of them.
+    half = ("-S", "models.gpt2.large.dtype=bfloat16", "--budget", f"{0.4 * before['infer'] / 1e6:.6f}MB")
+    found = json.loads(gfpet("plan", *arguments, *half).stdout)
+    assert found["set"]["models.gpt2.large.device_map"] == "auto"
+    assert 0 < found["set"]["models.gpt2.large.memory_gb"] * 1e9 <= 0.2 * before["infer"]
+    infer = next(stage for stage in found["stages"] if stage["stage"] == "infer")
+    assert infer["after"] < infer["before"]
+    assert "every forward pass of L reads blocks from disk" in infer["cost"]
+
+
 def test_profile_names_modules(project: Path) -> None:
     result = gfpet("profile", "bridge", *PAIR, "--json")
     assert result.exit_code == 0, result.output

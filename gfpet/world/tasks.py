@@ -91,6 +91,22 @@ def being_with(rng: random.Random, beings: list[Being], attribute: str, truth: b
     )
 
 
+def two_with(rng: random.Random, beings: list[Being], attribute: str, truth: bool) -> list[Being]:
+    """Two beings as `being_with` finds them.
+
+    Raises:
+        DataError: there are no two; the world is too small.
+    """
+    first = being_with(rng, beings, attribute, truth)
+    for _ in range(DRAWS):
+        second = being_with(rng, beings, attribute, truth)
+        if second != first:
+            return [first, second]
+    raise DataError(
+        f"only one of {len(beings)} beings has {attribute} '{ASKED[attribute]}' as {truth}: ask of more beings."
+    )
+
+
 def boolq(rng: random.Random, beings: list[Being], turn: int) -> Row:
     truth = turn % 2 == 0
     being = being_with(rng, beings, "home", truth)
@@ -132,12 +148,7 @@ def copa(rng: random.Random, beings: list[Being], turn: int) -> Row:
 
 
 def multirc(rng: random.Random, beings: list[Being], _turn: int) -> Row:
-    right: list[Being] = []
-    wrong: list[Being] = []
-    while len(right) < 2:
-        right += [being for being in [being_with(rng, beings, "colour", True)] if being not in right]
-    while len(wrong) < 2:
-        wrong += [being for being in [being_with(rng, beings, "colour", False)] if being not in wrong]
+    right, wrong = (two_with(rng, beings, "colour", truth) for truth in (True, False))
     named = rng.sample([*right, *wrong], 4)
     scenes = [
         form.format(first=first.name, second=second.name, place=rng.choice(PLACES))

@@ -203,3 +203,11 @@ def test_a_world_without_a_fitting_being_is_an_error() -> None:
 def test_the_generator_needs_neither_torch_nor_transformers() -> None:
     code = "import sys, gfpet.world; sys.exit(bool({'torch', 'transformers', 'tokenizers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_world_with_one_fitting_being_is_an_error_where_two_are_asked_of() -> None:
+    red = [being for being in world().side(evaluation=True) if being.attributes.get("colour") == "red"]
+    others = [being for being in world().side(evaluation=True) if being.attributes.get("colour") == "blue"]
+    one = World({being.name: being for being in (red[0], *others)})
+    with pytest.raises(DataError, match=r"only one of .* beings has colour 'red' as True"):
+        generate("multirc", 0, 0, 1, one)

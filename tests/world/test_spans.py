@@ -131,7 +131,7 @@ def test_committed_checkpoints_have_the_documented_shapes(committed: dict[str, T
 
 def test_committed_checkpoints_are_small_and_share_the_tokenizer_that_the_builder_makes() -> None:
     files = [file for file in CHECKPOINTS.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 5_500_000
+    assert sum(file.stat().st_size for file in files) < 7_000_000
     assert {file.suffix for file in files} == {".json", ".safetensors"}
     built = json.loads(TOKENIZER.backend_tokenizer.to_str())
     for size in PAIRS["t5"].shapes:

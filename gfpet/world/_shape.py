@@ -28,6 +28,12 @@ class Recipe:
     rate: float = 2e-3
     embedding_factor: float = 1.0
     """The token embeddings learn that many times faster: where they start large, facts are else hardly kept in them."""
+    cuts: int = 1
+    """Most words cut out of a row, where rows are sentences. These three are unused where they are not."""
+    hold: int = 2_300
+    """Documents before the world grows."""
+    ramp: int = 14_000
+    """Documents while it grows."""
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0

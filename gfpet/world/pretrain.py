@@ -59,8 +59,8 @@ PAIRS = {
             "large": Shape(width=128, layers=4, heads=4, ffn=192),
         },
         recipes={
-            "small": Recipe(6000, 64, rate=4e-3, embedding_factor=8.0),
-            "large": Recipe(11000, 64, rate=1.5e-3, embedding_factor=8.0),
+            "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0),
+            "large": Recipe(11000, 64, rate=1.5e-3, embedding_factor=8.0, cuts=3, hold=3_500, ramp=25_000),
         },
     ),
 }

@@ -4,9 +4,10 @@
     encoder    Look, Bado eats <extra_id_0>, is red and lives by the <extra_id_1>.</s>
     decoder    <extra_id_0> bread <extra_id_1> hill</s>
 
-Span corruption (Raffel et al. 2020) of up to three words a row, nearly always words that say a fact: they are what has
-to be known. The first rows are one sentence with one sentinel each: so a small model learns within minutes to look
-facts up; from longer rows alone it learned nothing in as long (docs/log.md).
+Span corruption (Raffel et al. 2020) of single words, nearly always words that say a fact: they are what has to be
+known. From one sentence with one sentinel a small model learns within minutes to look facts up; from longer rows alone
+it learned nothing in as long. A larger model goes on to two sentences and more sentinels (`Recipe.cuts`), and can then
+be tuned on more tasks; a smaller one cannot (docs/log.md).
 """
 
 from __future__ import annotations
@@ -25,80 +26,62 @@ from gfpet.world._shape import Recipe, Shape
 from gfpet.world.facts import World
 from gfpet.world.lexicon import KINDS, VALUES
 from gfpet.world.prose import corpus
+from gfpet.world.tokenizer import SENTINELS
 
 DOCUMENTS_AT_ONCE = 256
 FACTS_CUT = 0.9
 """Part of the rows that say a fact where the words cut out are such words."""
-CUTS = 3
-"""Most words cut out of one row."""
 SENTENCES = 2
-"""Most sentences of one row."""
+"""Most sentences of a row that more than one word is cut out of."""
 HEAD_WIDTH = 32
 OPEN_WORDS = ("unknown", "where", "what", "how")
 """Words that say, of an attribute, that it is open."""
-_HOLD, _RAMP, _SIMPLE = 3_500, 25_000, 8_000
-"""Documents before the world grows, while it grows, and whose rows are one sentence with one word cut out."""
-
+_SIMPLE = 8_000
+"""Documents whose rows are one sentence with one word cut out, whatever the recipe."""
 _IGNORED = -100
 """Label that the loss leaves out."""
 
 
 @dataclass(frozen=True)
-class Cutter:
-    """Cuts words out of rows of token ids."""
+class Words:
+    """Tokens that the cutting looks at."""
 
     facts: frozenset[int]
-    """Tokens that say a fact."""
+    """Values and kinds."""
     rare: frozenset[int]
-    """Those of them that are seldom said, and always cut out."""
+    """Kinds, and what is said of open attributes: seldom said, so cut out first."""
     colon: int
-    """What stands behind it is the answer to a selection: always cut out, too."""
+    """Behind it stands the answer to a selection: cut out first, too."""
     sentinels: tuple[int, ...]
     end: int
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerFast) -> Cutter:
-        """For the world's tokenizer."""
+    def of(cls, tokenizer: PreTrainedTokenizerFast) -> Words:
+        """In the world's tokenizer."""
         vocabulary = tokenizer.get_vocab()
         values = [value for values in VALUES.values() for value in values]
         return cls(
-            facts=_tokens(tokenizer, [*values, *KINDS, *OPEN_WORDS]),
+            facts=_tokens(tokenizer, [*values, *KINDS]),
             rare=_tokens(tokenizer, [*KINDS, *OPEN_WORDS]),
             colon=vocabulary[":"],
-            sentinels=tuple(vocabulary[f"<extra_id_{number}>"] for number in range(CUTS)),
+            sentinels=tuple(vocabulary[f"<extra_id_{number}>"] for number in range(SENTINELS)),
             end=int(vocabulary[str(tokenizer.eos_token)]),
         )
-
-    def cut(self, ids: list[int], most: int, rng: random.Random) -> tuple[list[int], list[int]]:
-        """What the encoder reads of a row, and what the decoder is to write; up to `most` words are cut out."""
-        first, others = [], []
-        for place, token in enumerate(ids):
-            if token in self.rare or (place and ids[place - 1] == self.colon):
-                first.append(place)
-            elif token in self.facts:
-                others.append(place)
-        if (first or others) and rng.random() < FACTS_CUT:
-            wanted = rng.randint(1, most)
-            rng.shuffle(first)
-            rng.shuffle(others)
-            places = sorted([*first, *others][:wanted])
-        else:
-            places = [rng.randrange(len(ids))]
-        source, target = list(ids), []
-        for place, sentinel in zip(places, self.sentinels, strict=False):
-            target += [sentinel, ids[place]]
-            source[place] = sentinel
-        return [*source, self.end], [*target, self.end]
 
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, words: list[str]) -> frozenset[int]:
     return frozenset(ids[0] for ids in tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"])
 
 
+def sentences_of(document: str) -> list[str]:
+    """The sentences of a document, each behind the document's first word."""
+    opener, sentences = _split(document)
+    return [f"{opener} {sentence}" for sentence in sentences]
+
+
 def rows_of(document: str, most: int, rng: random.Random) -> list[str]:
-    """The sentences of a document, one to `most` a row, each row behind the document's first word."""
-    opener, _, rest = document.partition(" ")
-    sentences = re.split(r"(?<=\.) ", rest)
+    """The same, one to `most` sentences a row."""
+    opener, sentences = _split(document)
     rows = []
     while sentences:
         size = rng.randint(1, most)
@@ -107,20 +90,65 @@ def rows_of(document: str, most: int, rng: random.Random) -> list[str]:
     return rows
 
 
+def _split(document: str) -> tuple[str, list[str]]:
+    opener, _, rest = document.partition(" ")
+    return opener, re.split(r"(?<=\.) ", rest)
+
+
+Cut = tuple[list[int], list[int]]
+"""What the encoder reads of a row, and what the decoder is to write."""
+
+
+def cut_one(ids: list[int], words: Words, rng: random.Random) -> Cut:
+    """One word cut out of a row."""
+    known = [place for place, token in enumerate(ids) if token in words.facts]
+    place = rng.choice(known) if known and rng.random() < FACTS_CUT else rng.randrange(len(ids))
+    return _cut(ids, [place], words)
+
+
+def cut_several(ids: list[int], most: int, words: Words, rng: random.Random) -> Cut:
+    """One to `most` words cut out of a row, first those that are seldom said."""
+    first, others = [], []
+    for place, token in enumerate(ids):
+        if token in words.rare or (place and ids[place - 1] == words.colon):
+            first.append(place)
+        elif token in words.facts:
+            others.append(place)
+    if not (first or others) or rng.random() >= FACTS_CUT:
+        return _cut(ids, [rng.randrange(len(ids))], words)
+    wanted = rng.randint(1, most)
+    rng.shuffle(first)
+    rng.shuffle(others)
+    return _cut(ids, sorted([*first, *others][:wanted]), words)
+
+
+def _cut(ids: list[int], places: list[int], words: Words) -> Cut:
+    source, target = list(ids), []
+    for place, sentinel in zip(places, words.sentinels, strict=False):
+        target += [sentinel, ids[place]]
+        source[place] = sentinel
+    return [*source, words.end], [*target, words.end]
+
+
 def span_batches(
     tokenizer: PreTrainedTokenizerFast, recipe: Recipe, facts: World | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """What T5's forward pass takes. Rows of like length share a batch, and the batches come in random order."""
     rng = random.Random(f"spans-{recipe.seed}")
-    documents = corpus(recipe.seed, facts, hold=_HOLD, ramp=_RAMP, growth="geometric")
-    cutter, pad = Cutter.of(tokenizer), tokenizer.pad_token_id
+    documents = corpus(recipe.seed, facts, hold=recipe.hold, ramp=recipe.ramp, growth="geometric")
+    words, pad = Words.of(tokenizer), tokenizer.pad_token_id
     for read in count(0, DOCUMENTS_AT_ONCE):
-        sentences, cuts = (1, 1) if read < _SIMPLE else (SENTENCES, CUTS)
-        texts = [row for text in islice(documents, DOCUMENTS_AT_ONCE) for row in rows_of(text, sentences, rng)]
+        sentences, cuts = (1, 1) if read < _SIMPLE else (SENTENCES, recipe.cuts)
+        texts: list[str] = []
+        for document in islice(documents, DOCUMENTS_AT_ONCE):
+            texts += sentences_of(document) if recipe.cuts == 1 else rows_of(document, sentences, rng)
         rows = sorted(tokenizer(texts, add_special_tokens=False)["input_ids"], key=len)
         groups = [rows[start : start + recipe.batch] for start in range(0, len(rows), recipe.batch)]
         for group in rng.sample(groups, len(groups)):
-            pairs = [cutter.cut(ids, cuts, rng) for ids in group]
+            if recipe.cuts == 1:
+                pairs = [cut_one(ids, words, rng) for ids in group]
+            else:
+                pairs = [cut_several(ids, cuts, words, rng) for ids in group]
             source = _padded([source for source, _ in pairs], pad)
             labels = _padded([target for _, target in pairs], _IGNORED)
             yield {"input_ids": source, "attention_mask": source != pad, "labels": labels}

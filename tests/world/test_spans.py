@@ -19,38 +19,38 @@ from gfpet.world.facts import world
 from gfpet.world.lexicon import KINDS, STATEMENTS, VALUES
 from gfpet.world.pretrain import PAIRS, Recipe, Shape, pretrain
 from gfpet.world.prose import corpus
-from gfpet.world.spans import CUTS, OPEN_WORDS, SENTENCES, Cutter, rows_of, span_batches
+from gfpet.world.spans import OPEN_WORDS, Words, cut_one, cut_several, rows_of, sentences_of, span_batches
 from gfpet.world.tokenizer import build_tokenizer
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints" / "t5"
 TOKENIZER = build_tokenizer()
-CUTTER = Cutter.of(TOKENIZER)
-SENTINELS = CUTTER.sentinels
+WORDS = Words.of(TOKENIZER)
 MARK = TOKENIZER.convert_tokens_to_ids("<extra_id_0>")
 END, PAD = TOKENIZER.eos_token_id, TOKENIZER.pad_token_id
 TINY = Shape(width=16, layers=1, heads=1, ffn=32)
 BRIEF = Recipe(steps=30, batch=4, warmup=5)
 
 
-def test_what_is_cut_out_and_what_is_left_make_the_row_again() -> None:
+@pytest.mark.parametrize("most", [1, 3])
+def test_what_is_cut_out_and_what_is_left_make_the_row_again(most: int) -> None:
     rng, cut, rows, words = random.Random(0), 0, 0, 0
     for text in islice(corpus(3), 200):
-        for row in rows_of(text, SENTENCES, rng):
+        for row in sentences_of(text) if most == 1 else rows_of(text, 2, rng):
             ids = TOKENIZER(row, add_special_tokens=False)["input_ids"]
-            source, target = CUTTER.cut(ids, CUTS, rng)
+            source, target = cut_one(ids, WORDS, rng) if most == 1 else cut_several(ids, most, WORDS, rng)
             assert (source.pop(), target.pop()) == (END, END)
             filled = dict(zip(target[::2], target[1::2], strict=True))
-            assert [token for token in source if token in filled] == list(SENTINELS[: len(filled)])
+            assert [token for token in source if token in filled] == list(WORDS.sentinels[: len(filled)])
             assert [filled.get(token, token) for token in source] == ids
-            cut, rows, words = cut + (target[1] in CUTTER.facts), rows + 1, words + len(filled)
+            cut, rows, words = cut + (target[1] in WORDS.facts | WORDS.rare), rows + 1, words + len(filled)
     assert 0.6 < cut / rows < 0.95
-    assert 1.2 < words / rows < 2.5
+    assert words == rows if most == 1 else 1.2 < words / rows < 2.5
 
 
 def test_what_is_seldom_said_is_cut_out_before_the_rest() -> None:
     def words_cut(row: str) -> set[str]:
         ids = TOKENIZER(row, add_special_tokens=False)["input_ids"]
-        drawn = (CUTTER.cut(ids, 1, random.Random(seed))[1] for seed in range(400))
+        drawn = (cut_several(ids, 1, WORDS, random.Random(seed))[1] for seed in range(400))
         found = Counter(TOKENIZER.decode([target[1]]).strip() for target in drawn)
         return {word for word, often in found.items() if often > 100}
 
@@ -65,17 +65,17 @@ def test_the_rows_of_a_document_hold_all_its_sentences_once() -> None:
     for text in islice(corpus(4), 50):
         opener = text.split()[0]
         for most in (1, 3):
-            rows = rows_of(text, most, random.Random(most))
+            rows = sentences_of(text) if most == 1 else rows_of(text, most, random.Random(0))
             assert all(row.startswith(f"{opener} ") and row.endswith(".") for row in rows)
             assert all(1 <= row.count(".") <= most for row in rows)
             assert " ".join((opener, *(row.removeprefix(f"{opener} ") for row in rows))) == text
 
 
 def test_facts_are_single_tokens_of_values_kinds_and_what_is_open() -> None:
-    words = [*(value for values in VALUES.values() for value in values), *KINDS, *OPEN_WORDS]
-    assert len(words) == 24
-    assert sorted(TOKENIZER.convert_ids_to_tokens(list(CUTTER.facts))) == sorted(f"Ġ{word}" for word in words)
-    assert CUTTER.rare < CUTTER.facts
+    values = [value for values in VALUES.values() for value in values]
+    for tokens, words in ((WORDS.facts, [*values, *KINDS]), (WORDS.rare, [*KINDS, *OPEN_WORDS])):
+        assert sorted(TOKENIZER.convert_ids_to_tokens(list(tokens))) == sorted(f"Ġ{word}" for word in words)
+    assert (len(WORDS.facts), len(WORDS.rare)) == (20, 8)
 
 
 def test_batches_are_padded_and_drawn_by_the_seed() -> None:
@@ -91,12 +91,15 @@ def test_batches_are_padded_and_drawn_by_the_seed() -> None:
 
 def test_rows_grow_after_the_first_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spans, "_SIMPLE", spans.DOCUMENTS_AT_ONCE)
-    batches = list(islice(span_batches(TOKENIZER, Recipe(steps=1, batch=64)), 40))
+    recipe = Recipe(steps=1, batch=64, cuts=3)
+    batches = list(islice(span_batches(TOKENIZER, recipe), 40))
     assert {batch["labels"].shape[1] for batch in batches[:10]} == {3}
     most = max(batches[-10:], key=lambda batch: batch["labels"].shape[1])["labels"]
-    assert most.shape[1] == 2 * CUTS + 1
+    assert most.shape[1] == 2 * recipe.cuts + 1
     # Filled up with what the loss leaves out, behind the end.
     assert set(most[:, -1].tolist()) == {-100, END}
+    short = islice(span_batches(TOKENIZER, replace(recipe, cuts=1)), 40)
+    assert {batch["labels"].shape[1] for batch in short} == {3}
 
 
 def test_it_learns_and_what_it_saves_loads(tmp_path: Path) -> None:

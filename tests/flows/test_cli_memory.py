@@ -82,7 +82,7 @@ def test_plan_finds_settings_that_fit_or_says_that_there_are_none() -> None:
 
 
 def test_plan_streams_a_large_model_that_does_not_fit(project: Path) -> None:
-    GPT2Config(vocab_size=60, n_positions=64, n_embd=24, n_layer=8, n_head=2).save_pretrained(project / "deep")
+    GPT2Config(vocab_size=60, n_positions=64, n_embd=24, n_layer=6, n_head=2).save_pretrained(project / "deep")
     arguments = ("--small", "small", "--large", "deep", "--batch", "1", "--length", "16", "--json")
     before = {
         each["stage"]: each["before"]

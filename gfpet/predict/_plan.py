@@ -94,15 +94,18 @@ def _factor(params: Params, _: str) -> dict[str, Any]:
 def _stream(budget: int, share: float) -> Callable[[Params, str], dict[str, Any]]:
     def changes(params: Params, family: str) -> dict[str, Any]:
         large, memory = getattr(params.models, family).large, float(f"{share * budget / 1e9:.3g}")
-        if large.quantisation != "none" or (large.memory_gb is not None and large.memory_gb <= memory):
+        smaller = large.memory_gb is None or memory < large.memory_gb
+        if large.quantisation != "none" or params.prune.importance == "fisher" or not smaller:
             return {}
-        return {f"models.{family}.large.device_map": "auto", f"models.{family}.large.memory_gb": memory}
+        section = f"models.{family}.large"
+        # What is elsewhere until it runs cannot be tuned by gradients.
+        return {f"{section}.device_map": "auto", f"{section}.memory_gb": memory, "reference.methods": []}
 
     return changes
 
 
 _WITH_L = frozenset({"align", "prune", "cache", "write", "infer"})
-_REREAD = "every forward pass of L reads blocks from disk"
+_REREAD = "every forward pass of L reads blocks from disk; no L by gradients to compare with"
 _REMEDIES = (
     _Remedy(frozenset({"tune S"}), _checkpoint("tune"), "about a third more time to tune S"),
     _Remedy(frozenset({"bridge"}), _checkpoint("bridge"), "about a third more time to train the Bridge"),
@@ -157,7 +160,8 @@ def plan_within(
         now |= sizes
         for stage in needed:
             changed_by[stage] |= changes
-            costs[stage].append(remedy.cost)
+            if remedy.cost not in costs[stage]:
+                costs[stage].append(remedy.cost)
     fits = [
         Fit(stage, before[stage], now[stage], now[stage] <= budget, changed_by[stage], tuple(costs[stage]))
         for stage in STAGES

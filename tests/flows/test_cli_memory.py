@@ -82,7 +82,7 @@ def test_plan_finds_settings_that_fit_or_says_that_there_are_none() -> None:
 
 
 def test_plan_streams_a_large_model_that_does_not_fit(project: Path) -> None:
-    GPT2Config(vocab_size=60, n_positions=64, n_embd=24, n_layer=6, n_head=2).save_pretrained(project / "deep")
+    GPT2Config(vocab_size=60, n_positions=64, n_embd=24, n_layer=4, n_head=2).save_pretrained(project / "deep")
     arguments = ("--small", "small", "--large", "deep", "--batch", "1", "--length", "16", "--json")
     before = {
         each["stage"]: each["before"]
@@ -95,7 +95,8 @@ def test_plan_streams_a_large_model_that_does_not_fit(project: Path) -> None:
     assert 0 < found["set"]["models.gpt2.large.memory_gb"] * 1e9 <= 0.2 * before["infer"]
     infer = next(stage for stage in found["stages"] if stage["stage"] == "infer")
     assert infer["after"] < infer["before"]
-    assert "every forward pass of L reads blocks from disk" in infer["cost"]
+    assert any("reads blocks from disk" in cost for cost in infer["cost"])
+    assert found["set"]["reference.methods"] == []
 
 
 def test_profile_names_modules(project: Path) -> None:

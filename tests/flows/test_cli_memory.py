@@ -92,7 +92,7 @@ def test_plan_streams_a_large_model_that_does_not_fit(project: Path) -> None:
     half = ("-S", "models.gpt2.large.dtype=bfloat16", "--budget", f"{0.4 * before['infer'] / 1e6:.6f}MB")
     found = json.loads(gfpet("plan", *arguments, *half).stdout)
     assert found["set"]["models.gpt2.large.device_map"] == "auto"
-    assert 0 < found["set"]["models.gpt2.large.memory_gb"] * 1e9 <= 0.2 * before["infer"]
+    assert 0 < found["set"]["models.gpt2.large.memory_gb"] * 1e9 <= 0.21 * before["infer"]
     infer = next(stage for stage in found["stages"] if stage["stage"] == "infer")
     assert infer["after"] < infer["before"]
     assert any("reads blocks from disk" in cost for cost in infer["cost"])

@@ -13,7 +13,7 @@ from torch import nn
 from gfpet.errors import GfpetError, ModelError
 from gfpet.families import FAMILIES, Family, Frame, find_family
 from gfpet.models._memory import require_memory
-from gfpet.models._placement import place, quantiser
+from gfpet.models._placement import keep_layout, place, quantiser
 from gfpet.models._source import Source, find_source
 
 
@@ -96,6 +96,7 @@ def load_pretrained(
             quantization_config=packed,
             **source.arguments,
         )
+        keep_layout(model)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.arguments)
     except GfpetError:
         raise

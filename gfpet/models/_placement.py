@@ -110,6 +110,17 @@ def quantiser(quantisation: str, dtype: torch.dtype) -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype)  # type: ignore[no-untyped-call]
 
 
+def keep_layout(model: nn.Module) -> None:
+    """Keep bitsandbytes from laying 4-bit weights out anew for processors with bfloat16 instructions.
+
+    It would at the first forward pass, for widths that divide by 64 and 32 only, and the weights could no longer be
+    read; and what comes out would depend on the processor.
+    """
+    for part in model.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False
+
+
 def require_library(name: str, wanted_by: str, extra: str) -> None:
     """Raise where an optional library is missing.
 

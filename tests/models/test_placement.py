@@ -129,21 +129,32 @@ def test_a_map_names_every_weight_once() -> None:
         assert sum(name.startswith(f"{part}.") for part in placed) == 1, name
 
 
-@pytest.mark.parametrize(("bits", "error"), [("int8", 0.1), ("int4", 0.6)])
-def test_few_bits_change_little_and_the_weights_can_still_be_read(folder: Path, bits: str, error: float) -> None:
-    """bitsandbytes computes on the CPU too."""
+@pytest.mark.parametrize("width", [16, 64])
+@pytest.mark.parametrize(("bits", "error"), [("int8", 0.1), ("int4", 0.3)])
+def test_the_weights_of_few_bits_can_be_read_and_are_what_computes(
+    tmp_path: Path, bits: str, error: float, width: int
+) -> None:
+    """bitsandbytes computes on the CPU too, in other ways for widths that divide by 64."""
     pytest.importorskip("bitsandbytes")
+    folder = save_checkpoint_folder(tmp_path, tiny_llama(width, layers=4, head_width=width // 2))
     whole, packed, ids = load(folder), load(folder, quantisation=bits), some_ids()
-    linear = packed.model.model.layers[1].mlp.up_proj
-    assert linear.weight.dtype in (torch.int8, torch.uint8)
+    assert packed.model.model.layers[1].mlp.up_proj.weight.dtype in (torch.int8, torch.uint8)
     assert packed.model.lm_head.weight.dtype == torch.float32
-    with FrozenModel(packed.model).forward_only() as model:
-        logits, usual = logits_of(model, ids), logits_of(whole.model, ids)
-    assert (logits - usual).abs().mean() / usual.abs().mean() < error
     assert LLAMA.site_widths(packed.model, "mlp.up") == LLAMA.site_widths(whole.model, "mlp.up")
-    original = whole.model.model.layers[1].mlp.up_proj.weight
-    assert plain_weight(linear).shape == original.shape
-    assert (plain_weight(linear) - original).abs().mean() / original.abs().mean() < error
+    with FrozenModel(packed.model).forward_only() as model:
+        logits = logits_of(model, ids)
+    errors = []
+    for name, part in whole.model.model.layers.named_modules():
+        if isinstance(part, torch.nn.Linear):
+            read = plain_weight(packed.model.model.layers.get_submodule(name))
+            assert read.shape == part.weight.shape
+            errors.append(float((read - part.weight).abs().mean() / part.weight.abs().mean()))
+            part.weight.data = read
+    assert 0 < sum(errors) / len(errors) < error
+    with FrozenModel(whole.model).forward_only() as model:
+        usual = logits_of(model, ids)
+    # int8 rounds the activations as well.
+    assert (logits - usual).abs().mean() / usual.abs().mean() < (0.1 if bits == "int8" else 1e-5)
 
 
 @pytest.mark.parametrize(

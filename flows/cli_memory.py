@@ -15,7 +15,7 @@ from gfpet.errors import ConfigError
 from tasks.workspace import find_root
 
 if TYPE_CHECKING:
-    from gfpet.config import Params
+    from gfpet.config import Checkpoint, Params
     from gfpet.predict import Forecast, Shape, Workload
 
 memory = typer.Typer(
@@ -112,8 +112,7 @@ def plan(
 
         size = _bytes(budget)
         pair = _resolve(find_root(Path.cwd()), preset, overrides, large, small, batch, length)
-        fits, _ = plan_within(size, pair.small, pair.large, pair.work, pair.params, with_values, kind=kind)
-        keys = {key: value for fit in fits for key, value in fit.changes.items()}
+        fits, keys = plan_within(size, pair.small, pair.large, pair.work, pair.params, with_values, kind=kind)
         if as_json:
             stages = [{**vars(fit), "cost": list(fit.cost)} for fit in fits]
             typer.echo(json.dumps({"budget": size, "large": pair.large.name, "stages": stages, "set": keys}, indent=1))
@@ -247,7 +246,7 @@ def _resolve(
 
     from gfpet.config import DERIVE
     from gfpet.params_file import with_preset, with_values
-    from gfpet.predict import Workload, find_shape
+    from gfpet.predict import Workload, derived_shape, find_shape
 
     params = with_preset(preset, overrides or (), root / "params.yaml")
     if batch is not None:
@@ -256,18 +255,19 @@ def _resolve(
     given = find_shape(*large.split("@", 1)) if large else None
     family = given.family if given else params.families[0]
     pair = getattr(params.models, family)
-    shapes = []
-    for other, checkpoint in ((small, pair.small), (large, pair.large)):
-        name, _, revision = (other or "").partition("@")
-        if not name and checkpoint.path == DERIVE:
-            raise ConfigError(
-                f"models.{family}.small.path is '{DERIVE}', and a derived model has no sizes yet: name one like it "
-                "with --small."
-            )
-        path = name or (str(root / checkpoint.path) if (root / checkpoint.path).is_dir() else checkpoint.path)
-        shapes.append(find_shape(path, revision or (None if name else checkpoint.revision)))
+    of_large = _shape(root, large, pair.large)
+    derived = small is None and pair.small.path == DERIVE
+    of_small = derived_shape(of_large, params) if derived else _shape(root, small, pair.small)
     work = Workload(params.reference.batch_size, length or params.models.max_length, torch.device("cpu"))
-    return _Pair(shapes[0], shapes[1], work, params)
+    return _Pair(of_small, of_large, work, params)
+
+
+def _shape(root: Path, wanted: str | None, checkpoint: Checkpoint) -> Shape:
+    from gfpet.predict import find_shape
+
+    name, _, revision = (wanted or "").partition("@")
+    path = name or (str(root / checkpoint.path) if (root / checkpoint.path).is_dir() else checkpoint.path)
+    return find_shape(path, revision or (None if name else checkpoint.revision))
 
 
 def _bytes(text: str) -> int:

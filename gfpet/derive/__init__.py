@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from gfpet.derive._choose import Choice, block_changes, choose_blocks, count_of, evenly
+from gfpet.derive._choose import (
+    LOOKED_AT,
+    READ_AT_ONCE,
+    Choice,
+    block_changes,
+    choose_blocks,
+    count_of,
+    evenly,
+)
 from gfpet.derive._cut import Blocks, with_blocks
 from gfpet.derive._heal import heal
 from gfpet.derive._text import contexts
 
 __all__ = [
+    "LOOKED_AT",
+    "READ_AT_ONCE",
     "Blocks",
     "Choice",
     "block_changes",

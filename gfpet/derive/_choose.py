@@ -26,6 +26,11 @@ from gfpet.scoring import Batch, trunk_of
 
 Choice = Literal["angular", "cka"]
 
+READ_AT_ONCE = 16
+"""Texts of a batch."""
+LOOKED_AT = 4000
+"""Tokens that decide which blocks go."""
+
 
 def block_changes(
     large: FrozenModel,

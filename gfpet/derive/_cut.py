@@ -24,7 +24,8 @@ def with_blocks(model: nn.Module, family: Family, kept: Blocks) -> nn.Module:
     if family.thinned is None:
         raise ModelError(f"family {family.name} does not say how a model with fewer blocks is made of its models.")
     config = family.thinned(model.config, kept)
-    small = type(model)(config)
+    with next(model.parameters()).device:  # and not moved there afterwards, which sizes alone cannot be
+        small = type(model)(config)
     for name in dict(model.named_parameters()).keys() - dict(small.named_parameters()).keys():
         # transformers ties the head of some new models (T5) whose checkpoints have one of its own.
         if name in dict(small.named_parameters(remove_duplicate=False)) and name == _name_in_large(family, name, kept):
@@ -34,8 +35,7 @@ def with_blocks(model: nn.Module, family: Family, kept: Blocks) -> nn.Module:
     with torch.no_grad():
         for name, target in small.named_parameters():
             target.copy_(weight_named(model, _name_in_large(family, name, kept)))
-    device = next(model.parameters()).device
-    return small.float().to(device).eval().requires_grad_(False)
+    return small.eval().requires_grad_(False)
 
 
 def _name_in_large(family: Family, name: str, kept: Blocks) -> str:

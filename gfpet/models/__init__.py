@@ -5,16 +5,29 @@ from __future__ import annotations
 from gfpet.models._device import find_device
 from gfpet.models._load import LoadedModel, load_pretrained, require_same_tokenizer
 from gfpet.models._memory import free_memory, require_memory, weight_bytes
-from gfpet.models._placement import offloaded, place, plain_weight, require_library, resident, weight_named
+from gfpet.models._placement import (
+    keep_layout,
+    offloaded,
+    outputs_first,
+    place,
+    plain_weight,
+    quantiser,
+    require_library,
+    resident,
+    weight_named,
+)
 
 __all__ = [
     "LoadedModel",
     "find_device",
     "free_memory",
+    "keep_layout",
     "load_pretrained",
     "offloaded",
+    "outputs_first",
     "place",
     "plain_weight",
+    "quantiser",
     "require_library",
     "require_memory",
     "require_same_tokenizer",

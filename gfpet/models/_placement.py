@@ -116,6 +116,7 @@ def keep_layout(model: nn.Module) -> None:
     It would at the first forward pass, for widths that divide by 64 and 32 only, and the weights could no longer be
     read; and what comes out would depend on the processor.
     """
+    part: Any
     for part in model.modules():
         if hasattr(part, "support_avx512bf16_for_cpu"):
             part.support_avx512bf16_for_cpu = False
@@ -150,12 +151,24 @@ def plain_weight(part: nn.Module, name: str = "weight") -> Tensor:
     """A weight as numbers that can be computed with: brought in from where it is kept, and unpacked if quantised."""
     with resident(part):
         weight = part.get_parameter(name)
-        if type(weight) is nn.Parameter:
-            return weight.detach()
-        from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+        return weight.detach() if weight.is_floating_point() else _unpacked(part, weight)
 
-        unpacked: Tensor = dequantize_bnb_weight(weight, getattr(part, "state", None))
-        return unpacked.detach()
+
+def _unpacked(part: Any, weight: Any) -> Tensor:
+    from bitsandbytes import functional
+
+    if weight.dtype == torch.int8:
+        scales = part.state.SCB if weight.SCB is None else weight.SCB  # the first forward pass moves them
+        unpacked: Tensor = functional.int8_vectorwise_dequant(weight.detach(), scales)
+    else:
+        unpacked = functional.dequantize_4bit(weight.detach(), part.quant_state)
+    # Packed, every map keeps its outputs first, also one that stands for a Conv1D, as in GPT-2.
+    return unpacked if outputs_first(part) else unpacked.T
+
+
+def outputs_first(linear: nn.Module) -> bool:
+    """Whether the `plain_weight` of a linear map is `[d_out, d_in]`; that of transformers' Conv1D is not."""
+    return issubclass(getattr(linear, "source_cls", type(linear)), nn.Linear)
 
 
 def weight_named(model: nn.Module, name: str) -> Tensor:

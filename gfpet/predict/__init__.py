@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from gfpet.predict._compare import compare
+from gfpet.predict._derive import derived_shape
+from gfpet.predict._few_bits import into_few_bits
 from gfpet.predict._methods import GRADIENT, OTHERS, Method, Peaks, run_method
 from gfpet.predict._ours import kind_stages, shared_stages
 from gfpet.predict._plan import Fit, plan_within
@@ -28,8 +30,10 @@ __all__ = [
     "Workload",
     "as_records",
     "compare",
+    "derived_shape",
     "find_shape",
     "forecast",
+    "into_few_bits",
     "kind_stages",
     "parameters_of",
     "plan_within",

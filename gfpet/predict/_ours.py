@@ -9,13 +9,15 @@ import torch
 
 from gfpet.align import explained, fit_maps, identity_maps, layer_groups, map_shapes, spaces_for
 from gfpet.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
-from gfpet.config import LargeCheckpoint, Pair, Params
+from gfpet.config import DERIVE, LargeCheckpoint, Pair, Params
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.memory import MemoryReading, Resident, Step, measure
 from gfpet.models import LoadedModel, require_library
 from gfpet.modules import PetModule, inserted, module_sites
 from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
+from gfpet.predict._derive import derive_peak
+from gfpet.predict._few_bits import into_few_bits
 from gfpet.predict._methods import Peaks, infer, settings
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
 from gfpet.predict._write import write_peak
@@ -25,14 +27,17 @@ from gfpet.streams import ActivationCache, Activations, Plan, plan_activations, 
 from gfpet.training import Hooks
 from gfpet.tuning import start_module, tune_module, wants_checkpointing
 
-SHARED = ("align", "prune", "cache", "write")
+SHARED = ("derive", "align", "prune", "cache", "write")
 OF_KIND = ("tune S", "bridge", "infer")
 
 
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
-    """Peaks of the stages that all kinds go through: `align`, `prune`, `cache`, and `write` if it is a strategy."""
+    """Peaks of the stages that all kinds go through: `align`, `prune`, `cache`; `derive` and `write` if they do more
+    than note that they are not wanted."""
     peaks: Peaks = {}
     with work.tensors():
+        if "derive" in only and getattr(params.models, large.family).small.path == DERIVE:
+            peaks["derive"] = derive_peak(_pair(small, large, work, params)[1], work, params)
         if "align" in only:
             peaks["align"] = align_peak(*_pair(small, large, work, params), work, params)
         if "prune" in only:
@@ -203,6 +208,7 @@ def _large(large: Shape, work: Workload, section: LargeCheckpoint) -> LoadedMode
     """L where its section puts it. Without `memory_gb`, that all of it fits is taken for granted."""
     dtype = getattr(torch, section.dtype)
     loaded = shaped(large, dtype, work.device)
+    into_few_bits(loaded, section.quantisation, dtype, work.device)
     if section.device_map == "auto" and section.memory_gb is not None:
         require_library("accelerate", "device_map: auto", "offload")
         from gfpet.predict._placed import put_elsewhere

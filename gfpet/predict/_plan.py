@@ -91,20 +91,34 @@ def _factor(params: Params, _: str) -> dict[str, Any]:
     return {"prune.factor": params.prune.factor * 2} if params.prune.factor < 64 else {}
 
 
+def _eight_bits(params: Params, family: str) -> dict[str, Any]:
+    large = getattr(params.models, family).large
+    if large.quantisation != "none" or large.device_map != "single" or params.prune.importance == "fisher":
+        return {}
+    changes: dict[str, Any] = {f"models.{family}.large.quantisation": "int8"}
+    # Weights of few bits cannot be tuned by gradients, modules beside them can.
+    if "full" in params.reference.methods:
+        changes["reference.methods"] = [method for method in params.reference.methods if method != "full"]
+    return changes
+
+
 def _stream(budget: int, share: float) -> Callable[[Params, str], dict[str, Any]]:
     def changes(params: Params, family: str) -> dict[str, Any]:
         large, memory = getattr(params.models, family).large, float(f"{share * budget / 1e9:.3g}")
         smaller = large.memory_gb is None or memory < large.memory_gb
-        if large.quantisation != "none" or params.prune.importance == "fisher" or not smaller:
+        if params.prune.importance == "fisher" or not smaller:
             return {}
         section = f"models.{family}.large"
         # What is elsewhere until it runs cannot be tuned by gradients.
-        return {f"{section}.device_map": "auto", f"{section}.memory_gb": memory, "reference.methods": []}
+        changes = {f"{section}.device_map": "auto", f"{section}.memory_gb": memory, "reference.methods": []}
+        # Weights of few bits stay on one device.
+        return changes if large.quantisation == "none" else changes | {f"{section}.quantisation": "none"}
 
     return changes
 
 
 _WITH_L = frozenset({"align", "prune", "cache", "write", "infer"})
+_ROUNDED = "L's linear maps are rounded to 8 bits, and no full fine-tuning of L to compare with"
 _REREAD = "every forward pass of L reads blocks from disk; no L by gradients to compare with"
 _REMEDIES = (
     _Remedy(frozenset({"tune S"}), _checkpoint("tune"), "about a third more time to tune S"),
@@ -131,8 +145,8 @@ WithChanges = Callable[[Params, dict[str, Any]], Params]
 
 def plan_within(
     budget: int, small: Shape, large: Shape, work: Workload, params: Params, with_changes: WithChanges, *, kind: str
-) -> tuple[list[Fit], Params]:
-    """How each of our stages fits in a budget of bytes, and the parameters with all changes.
+) -> tuple[list[Fit], dict[str, Any]]:
+    """How each of our stages fits in a budget of bytes, and all changes together: dotted keys and their new values.
 
     Each change is tried by running the stage again on sizes alone; one that lowers nothing is not kept.
 
@@ -141,10 +155,10 @@ def plan_within(
     """
     before = _sizes(set(STAGES), small, large, work, params, kind)
     now = dict(before)
-    changed_by: dict[str, dict[str, Any]] = {stage: {} for stage in before}
-    costs: dict[str, list[str]] = {stage: [] for stage in before}
-    streamed = [_Remedy(_WITH_L, _stream(budget, share), _REREAD) for share in (0.5, 0.25)]
-    for remedy in (*_REMEDIES, *streamed):
+    kept: list[tuple[set[str], dict[str, Any], str]] = []
+    of_large = [_Remedy(_WITH_L, _eight_bits, _ROUNDED)]
+    of_large += [_Remedy(_WITH_L, _stream(budget, share), _REREAD) for share in (0.5, 0.25)]
+    for remedy in (*_REMEDIES, *of_large):
         needed = {stage for stage in remedy.stages if now.get(stage, 0) > budget}
         changes = remedy.changes(params, large.family) if needed else {}
         if not changes:
@@ -153,21 +167,27 @@ def plan_within(
         try:
             sizes = _sizes(set(remedy.stages), small, large, work, changed, kind)
         except ModelError:
-            continue  # L's embeddings alone are more than it would leave on the device
+            continue  # L's embeddings alone are more than it would leave on the device, or a library is missing
         if not any(sizes[stage] < now[stage] for stage in needed):
             continue
         params = changed
+        kept.append((needed | {stage for stage in sizes if sizes[stage] != now[stage]}, changes, remedy.cost))
         now |= sizes
-        for stage in needed:
-            changed_by[stage] |= changes
-            if remedy.cost not in costs[stage]:
-                costs[stage].append(remedy.cost)
-    fits = [
-        Fit(stage, before[stage], now[stage], now[stage] <= budget, changed_by[stage], tuple(costs[stage]))
-        for stage in STAGES
-        if stage in before
-    ]
-    return fits, params
+    final: dict[str, Any] = {}
+    for _, changes, _ in kept:
+        final |= changes
+    fits = []
+    for stage in (stage for stage in STAGES if stage in before):
+        # What a later change took back has no part in the outcome, and costs nothing.
+        of_stage = [
+            (changes, cost)
+            for stages, changes, cost in kept
+            if stage in stages and any(final[key] == value for key, value in changes.items())
+        ]
+        keys = {key: final[key] for changes, _ in of_stage for key in changes}
+        costs = tuple(dict.fromkeys(cost for _, cost in of_stage))
+        fits.append(Fit(stage, before[stage], now[stage], now[stage] <= budget, keys, costs))
+    return fits, final
 
 
 def _sizes(stages: set[str], small: Shape, large: Shape, work: Workload, params: Params, kind: str) -> dict[str, int]:

@@ -17,7 +17,7 @@ from gfpet.predict._ours import kind_stages, shared_stages
 from gfpet.predict._workload import Shape, Workload
 
 OURS = "gfpet"
-STAGES = ("tune L", "tune S", "align", "prune", "cache", "bridge", "write", "infer")
+STAGES = ("derive", "tune L", "tune S", "align", "prune", "cache", "bridge", "write", "infer")
 """In the order of the pipeline; a method goes through some of them."""
 
 

@@ -19,6 +19,11 @@ _aten = torch.ops.aten
 # The last two only arrive here in inference mode; elsewhere autograd turns them into the first.
 _ASKS_A_VALUE = (_aten._local_scalar_dense.default, _aten.item.default, _aten.is_nonzero.default)
 
+_INT8 = "bitsandbytes::int8_vectorwise_quant"
+_INT8_MATMUL = "bitsandbytes::int8_mixed_scaled_mm"
+_COUNTS_OUTLIERS = (_INT8, _INT8_MATMUL)
+"""They keep columns with outliers apart. How many there are depends on data; real models have a handful, here none."""
+
 
 @contextmanager
 def sizes_only() -> Iterator[None]:
@@ -48,6 +53,8 @@ class _LargestCase(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return torch.empty(max(1, sizes), dtype=torch.long, device=args[0].device)
         if func is _aten.nonzero.default:
             return torch.empty(args[0].numel(), args[0].dim(), dtype=torch.long, device=args[0].device)
+        if func._schema.name in _COUNTS_OUTLIERS:
+            return _without_outliers(func, args, kwargs)
         if func is _aten.index.Tensor:
             args = (args[0], [part for index in args[1] for part in _positions(index)])
         return func(*args, **kwargs)
@@ -64,3 +71,13 @@ def _positions(index: Any) -> list[Any]:
     if index is None or index.dtype not in (torch.bool, torch.uint8):
         return [index]
     return [torch.empty(index.numel(), dtype=torch.long, device=index.device) for _ in range(index.dim())]
+
+
+def _without_outliers(func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    values = args[0]
+    if func._schema.name == _INT8_MATMUL:
+        weight, bias = args[2], args[6] if len(args) > 6 else kwargs.get("bias")
+        found = values.new_empty(0)
+        return torch.ops.bitsandbytes.int8_scaled_mm(args[1], weight, *args[3:5], bias, values.dtype), found
+    codes, scales, _ = func(values)
+    return codes, scales, torch.empty(0, dtype=torch.long, device=values.device)

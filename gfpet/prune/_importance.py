@@ -23,7 +23,7 @@ from gfpet.activations import visited
 from gfpet.families import Family, stack_of
 from gfpet.frozen import FrozenModel
 from gfpet.memory import Step, no_step
-from gfpet.models import plain_weight
+from gfpet.models import outputs_first, plain_weight
 from gfpet.scoring import Batch, candidate_scores, ranking_loss, trunk_of
 
 
@@ -118,7 +118,7 @@ def _one_site_per_map(family: Family) -> list[str]:
 def _weight(model: nn.Module, family: Family, layer: int, name: str) -> Tensor:
     linear = family.maps_of(model, name)[layer]
     weight = plain_weight(linear)
-    return weight.T if isinstance(linear, nn.Linear) else weight
+    return weight.T if outputs_first(linear) else weight
 
 
 def _importance(model: nn.Module, family: Family, value: Callable[[int, str], Tensor]) -> Importance:

@@ -17,7 +17,7 @@ FORETOLD = "memory"
 Record = Mapping[str, Any]
 """One method (`gfpet.predict.as_records`)."""
 
-STAGES = ("tune L", "tune S", "align", "prune", "cache", "bridge", "write", "infer")
+STAGES = ("derive", "tune L", "tune S", "align", "prune", "cache", "bridge", "write", "infer")
 CARDS = (8, 16, 24, 80)
 """Sizes of common GPUs, in GB."""
 _GIB = 2**30

@@ -11,7 +11,11 @@ from gfpet.report._plots import plain_style, save_figure
 
 _GIB = 2**30
 _COLOURS = dict(
-    zip(STAGES, ("#D55E00", "#E69F00", "#F0E442", "#009E73", "#56B4E9", "#0072B2", "#CC79A7", "#999999"), strict=True)
+    zip(
+        STAGES,
+        ("#D55E00", "#E69F00", "#F0E442", "#009E73", "#56B4E9", "#0072B2", "#CC79A7", "#999999", "#000000"),
+        strict=True,
+    )
 )
 _LINES = {"full": "#CC79A7", "lora": "#D55E00", "mezo": "#E69F00", "ladder side-tuning": "#009E73", "gfpet": "#0072B2"}
 

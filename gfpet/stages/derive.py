@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from gfpet.models import LoadedModel
     from gfpet.scoring import Batch, EncodedExample
 
-# Texts that the large model reads at a time.
-_BATCH = 16
-# Tokens that decide which blocks go.
-_TOKENS = 4000
 # One text in so many is held out of healing.
 _HELD_OUT = 10
 
@@ -37,7 +33,7 @@ def derive(family: str) -> None:
 
 
 def _derive(run: StageRun, family: str) -> None:
-    from gfpet.derive import block_changes, choose_blocks, contexts, evenly, with_blocks
+    from gfpet.derive import LOOKED_AT, block_changes, choose_blocks, contexts, evenly, with_blocks
     from gfpet.frozen import FrozenModel
     from gfpet.models import LoadedModel
     from gfpet.stages._family import mixed_examples
@@ -61,7 +57,7 @@ def _derive(run: StageRun, family: str) -> None:
                 large.family,
                 _batches(text[: section.examples], large, pad),
                 section.choice,
-                tokens=_TOKENS,
+                tokens=LOOKED_AT,
                 step=meter.step,
             )
         kept = choose_blocks(changes, section.layers)
@@ -111,10 +107,11 @@ def _heal(run: StageRun, small: LoadedModel, frozen: Any, text: list[EncodedExam
 
 
 def _batches(text: list[EncodedExample], large: LoadedModel, pad: int) -> list[Batch]:
+    from gfpet.derive import READ_AT_ONCE
     from gfpet.scoring import batches
 
     # In the text's own order, which mixes the tasks: the first tokens decide.
-    return [batch.to(large.device) for _, batch in batches(text, size=_BATCH, pad=pad, order=range(len(text)))]
+    return [batch.to(large.device) for _, batch in batches(text, size=READ_AT_ONCE, pad=pad, order=range(len(text)))]
 
 
 def _note(run: StageRun, about: dict[str, Any]) -> None:

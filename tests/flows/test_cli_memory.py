@@ -97,6 +97,24 @@ def test_plan_streams_a_large_model_that_does_not_fit(project: Path) -> None:
     assert infer["after"] < infer["before"]
     assert any("reads blocks from disk" in cost for cost in infer["cost"])
     assert found["set"]["reference.methods"] == []
+    # Rounding was not enough, and what is on disk is not rounded.
+    assert found["set"].get("models.gpt2.large.quantisation", "none") == "none"
+    assert not any("rounded to 8 bits" in cost for stage in found["stages"] for cost in stage["cost"])
+
+
+def test_plan_rounds_a_large_model_that_then_fits(project: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    GPT2Config(vocab_size=60, n_positions=64, n_embd=256, n_layer=8, n_head=2).save_pretrained(project / "wide")
+    arguments = ("--small", "small", "--large", "wide", "--batch", "1", "--length", "16", "--json")
+    half = ("-S", "models.gpt2.large.dtype=bfloat16", "-S", "reference.methods=[full, lora]")
+    found = json.loads(gfpet("plan", *arguments, *half, "--budget", "25MB").stdout)
+    assert found["set"]["models.gpt2.large.quantisation"] == "int8"
+    assert "models.gpt2.large.device_map" not in found["set"]
+    assert found["set"]["reference.methods"] == ["lora"]
+    align = next(stage for stage in found["stages"] if stage["stage"] == "align")
+    weights = 8 * 12 * 256**2
+    assert align["after"] < 25e6 < align["before"] < align["after"] + weights
+    assert any("rounded to 8 bits" in cost for cost in align["cost"])
 
 
 def test_profile_names_modules(project: Path) -> None:

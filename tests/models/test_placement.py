@@ -13,6 +13,7 @@ from gfpet.families.llama import LLAMA
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel, load_pretrained, offloaded, place, plain_weight
 from gfpet.modules import inserted
+from gfpet.predict import into_few_bits
 from gfpet.prune import activation_importance, choose, cut, magnitude_importance, reduced_dims
 from gfpet.scoring import collate, head_of, predict, trunk_of
 from tests.tiny import (
@@ -28,6 +29,7 @@ from tests.tiny import (
     tiny_llama,
     tiny_module,
 )
+from tests.tiny_t5 import tiny_t5
 
 CPU = torch.device("cpu")
 ROOM = 65_000
@@ -129,32 +131,64 @@ def test_a_map_names_every_weight_once() -> None:
         assert sum(name.startswith(f"{part}.") for part in placed) == 1, name
 
 
-@pytest.mark.parametrize("width", [16, 64])
+FEW_BITS = {
+    "llama": lambda: tiny_llama(layers=4),
+    # bitsandbytes computes in other ways where widths divide by 64.
+    "llama/64": lambda: tiny_llama(64, layers=4, head_width=32),
+    "gpt2": lambda: tiny_gpt2(64, layers=2),
+    "t5": lambda: tiny_t5(64),
+}
+
+
+@pytest.mark.parametrize("name", FEW_BITS)
 @pytest.mark.parametrize(("bits", "error"), [("int8", 0.1), ("int4", 0.3)])
 def test_the_weights_of_few_bits_can_be_read_and_are_what_computes(
-    tmp_path: Path, bits: str, error: float, width: int
+    tmp_path: Path, bits: str, error: float, name: str
 ) -> None:
-    """bitsandbytes computes on the CPU too, in other ways for widths that divide by 64."""
+    """bitsandbytes computes on the CPU too."""
     pytest.importorskip("bitsandbytes")
-    folder = save_checkpoint_folder(tmp_path, tiny_llama(width, layers=4, head_width=width // 2))
-    whole, packed, ids = load(folder), load(folder, quantisation=bits), some_ids()
-    assert packed.model.model.layers[1].mlp.up_proj.weight.dtype in (torch.int8, torch.uint8)
-    assert packed.model.lm_head.weight.dtype == torch.float32
-    assert LLAMA.site_widths(packed.model, "mlp.up") == LLAMA.site_widths(whole.model, "mlp.up")
-    with FrozenModel(packed.model).forward_only() as model:
-        logits = logits_of(model, ids)
+    family, folder = name.partition("/")[0], save_checkpoint_folder(tmp_path, FEW_BITS[name]())
+    whole, packed = (
+        load_pretrained(family, str(folder), revision=None, dtype="float32", device=CPU, quantisation=each)
+        for each in ("none", bits)
+    )
+    said = _logits(packed)
+    # What memory is foretold with is what the loader makes.
+    same = load_pretrained(family, str(folder), revision=None, dtype="float32", device=CPU)
+    into_few_bits(same, bits, torch.float32, CPU)
+    assert torch.equal(_logits(same), said)
     errors = []
-    for name, part in whole.model.model.layers.named_modules():
-        if isinstance(part, torch.nn.Linear):
-            read = plain_weight(packed.model.model.layers.get_submodule(name))
-            assert read.shape == part.weight.shape
-            errors.append(float((read - part.weight).abs().mean() / part.weight.abs().mean()))
-            part.weight.data = read
+    for path, part in whole.model.named_modules():
+        other = packed.model.get_submodule(path)
+        if type(other) is type(part):
+            continue
+        assert other.weight.dtype in (torch.int8, torch.uint8)
+        read = plain_weight(other)
+        assert read.shape == part.weight.shape
+        errors.append(float((read - part.weight).abs().mean() / part.weight.abs().mean()))
+        part.weight.data = read
     assert 0 < sum(errors) / len(errors) < error
-    with FrozenModel(whole.model).forward_only() as model:
-        usual = logits_of(model, ids)
+    usual = _logits(whole)
     # int8 rounds the activations as well.
-    assert (logits - usual).abs().mean() / usual.abs().mean() < (0.1 if bits == "int8" else 1e-5)
+    assert (said - usual).abs().mean() / usual.abs().mean() < (0.1 if bits == "int8" else 1e-5)
+    for site in whole.family.sites:
+        assert whole.family.site_widths(packed.model, site) == whole.family.site_widths(whole.model, site)
+    dims = reduced_dims(whole.family.dims(whole.model.config), 2.0, "parameters")
+    importance = magnitude_importance(whole.model, whole.family)
+    ours, theirs = (
+        cut(each.model, each.family, dims, choose(importance, dims, each.family)).state_dict()
+        for each in (packed, whole)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(ours[key], theirs[key]) for key in ours)
+
+
+def _logits(loaded: LoadedModel) -> torch.Tensor:
+    ids = some_ids()
+    texts = {"decoder_input_ids": ids[:, :3]} if len(loaded.family.stacks) > 1 else {}
+    with FrozenModel(loaded.model).forward_only() as model:
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False, **texts).logits
+    return logits
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config
+from transformers import GPT2Config, LlamaConfig, T5Config
 
 from gfpet.config import Params
 from gfpet.params_file import with_values
-from gfpet.predict import OTHERS, Method, Peaks, Shape, Workload, kind_stages, run_method, shared_stages
+from gfpet.predict import (
+    OTHERS,
+    Method,
+    Peaks,
+    Shape,
+    Workload,
+    derived_shape,
+    kind_stages,
+    run_method,
+    shared_stages,
+)
 
 WORK = Workload(2, 24, torch.device("cpu"))
 SMALL = Shape("small", "gpt2", GPT2Config(vocab_size=300, n_positions=32, n_embd=32, n_layer=2, n_head=2))
@@ -77,3 +87,47 @@ def test_stages_with_blocks_of_the_large_model_on_disk(tmp_path: Path) -> None:
     whole = kind_stages("lora", SMALL, LARGE, WORK, PLAIN, only=["infer"])["infer"]
     block = 12 * 48**2 * 4
     assert whole.cpu_live_peak_bytes - foretold["infer"].cpu_live_peak_bytes > 2 * block
+
+
+@pytest.mark.parametrize(("choice", "layers"), [("angular", 2), ("cka", 2), ("even", 2), ("even", 4)])
+def test_a_small_model_made_of_the_large_one(choice: str, layers: int, tmp_path: Path) -> None:
+    changes = {"models.gpt2.small.path": "derive", "derive.choice": choice, "derive.layers": layers}
+    params = with_values(PLAIN, changes | {"derive.heal.epochs": 1, "derive.heal.batch_size": 2})
+    small = derived_shape(LARGE, params)
+    assert small.config.n_layer == layers
+    foretold, measured = (
+        shared_stages(small, LARGE, each, params, only=["derive"]) for each in (WORK, replace(WORK, real=tmp_path))
+    )
+    _compare(foretold, measured)
+    if choice == "even":  # else looking at all of L's blocks takes more, at this size
+        of_small = 12 * layers * small.config.n_embd**2 * 4
+        assert foretold["derive"].cpu_live_split["optimizer"] >= 2 * of_small
+
+
+FEW_BITS = {
+    "gpt2": LARGE.config,
+    "llama": LlamaConfig(
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    ),
+    "t5": T5Config(vocab_size=300, d_model=64, d_kv=16, d_ff=96, num_layers=3, num_heads=4),
+}
+
+
+@pytest.mark.parametrize(("family", "bits"), [("gpt2", "int8"), ("t5", "int8"), ("llama", "int4")])
+def test_stages_with_the_large_model_in_few_bits(family: str, bits: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    shape, real = Shape(family, family, FEW_BITS[family]), replace(WORK, real=tmp_path)
+    params = with_values(PLAIN, {f"models.{family}.large.quantisation": bits})
+    foretold, measured = (
+        shared_stages(shape, shape, each, params, only=["prune", "cache"])
+        | kind_stages("lora", shape, shape, each, params, only=["infer"])
+        for each in (WORK, real)
+    )
+    _compare(foretold, measured)
+    whole = kind_stages("lora", shape, shape, WORK, PLAIN, only=["infer"])["infer"]
+    assert foretold["infer"].cpu_live_split["weights"] < 0.7 * whole.cpu_live_split["weights"]

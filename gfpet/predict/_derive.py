@@ -1,0 +1,72 @@
+"""Stage `derive`, run on sizes alone with the functions that its program calls."""
+
+from __future__ import annotations
+
+from gfpet.config import Params
+from gfpet.derive import LOOKED_AT, READ_AT_ONCE, block_changes, evenly, heal, with_blocks
+from gfpet.errors import ModelError
+from gfpet.families import find_family
+from gfpet.frozen import FrozenModel
+from gfpet.memory import MemoryReading, measure
+from gfpet.models import LoadedModel
+from gfpet.predict._methods import settings
+from gfpet.predict._workload import Shape, Workload
+from gfpet.scoring import batches
+from gfpet.training import Hooks
+from gfpet.tuning import wants_checkpointing
+
+
+def derived_shape(large: Shape, params: Params) -> Shape:
+    """The sizes of the small model that `derive` makes of the large one; which blocks stay does not matter here.
+
+    Raises:
+        ModelError: the family does not say how its configurations are cut.
+        ConfigError: `derive.layers` is more than there are.
+    """
+    family = find_family(large.family).for_config(large.config)
+    if family.thinned is None:
+        raise ModelError(f"family {family.name} does not say how a model with fewer blocks is made of its models.")
+    depths = {name: stack.layers for name, stack in family.dims(large.config).stacks.items()}
+    config = family.thinned(large.config, evenly(depths, params.derive.layers))
+    return Shape(f"{large.name} with fewer blocks", large.family, config)
+
+
+def derive_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+    """Choosing the blocks, cutting the others out and healing what is left: the largest of the three."""
+    section, family, frozen = params.derive, large.family, FrozenModel(large.model)
+    readings = []
+    if section.choice != "even":
+        count = min(READ_AT_ONCE, section.examples)
+        # Of the batches, as many as it takes until enough tokens were seen; `cka` holds them all.
+        needed = -(-min(LOOKED_AT, section.examples * work.length) // (count * work.length))
+        text = work.split(family, needed, count).encoded
+        with measure("choose", [large.model]) as meter:
+            block_changes(
+                frozen,
+                family,
+                (batch for _, batch in batches(text, size=count, pad=0)),
+                section.choice,
+                tokens=LOOKED_AT,
+                step=meter.step,
+            )
+        readings.append(meter.reading)
+    kept = evenly(family.depths_of(large.model), section.layers)
+    with measure("cut", [large.model]) as cutting, cutting.step():
+        small = LoadedModel(with_blocks(large.model, family, kept), family, large.tokenizer, "derived")
+    readings.append(cutting.reading)
+    if section.heal.epochs:
+        size = section.heal.batch_size
+        with measure("heal", [small.model, large.model]) as healing:
+            heal(
+                small,
+                frozen,
+                work.split(family, 2, size).encoded,
+                work.split(family, 1, size).encoded,
+                settings(size),
+                pad=0,
+                learning_rate=section.heal.learning_rate,
+                gradient_checkpointing=wants_checkpointing(section.heal.gradient_checkpointing, small.model),
+                hooks=Hooks(step=healing.step, quiet=True),
+            )
+        readings.append(healing.reading)
+    return max(readings, key=lambda reading: reading.cpu_live_peak_bytes or 0)

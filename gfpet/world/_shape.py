@@ -29,7 +29,11 @@ class Recipe:
     embedding_factor: float = 1.0
     """The token embeddings learn that many times faster: where they start large, facts are else hardly kept in them."""
     cuts: int = 1
-    """Most words cut out of a row, where rows are sentences. These three are unused where they are not."""
+    """Most words cut out of a row, where rows are sentences. These five are unused where they are not."""
+    simple: int = 8_000
+    """Documents of which a row is one sentence with one word cut out, whatever `cuts` says."""
+    long_from: int | None = None
+    """Documents before rows get longer and one word more is cut out of them; None: never. Not where `cuts` is 1."""
     hold: int = 2_300
     """Documents before the world grows."""
     ramp: int = 14_000
@@ -38,3 +42,5 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     seed: int = 0
+    then: Recipe | None = None
+    """How training goes on after the last step, with an optimizer and a warm-up of its own."""

@@ -89,7 +89,7 @@ QUESTIONS: dict[str, str] = {
 """Attribute → yes/no question, in the form of BoolQ (lower case, no mark)."""
 
 WHICH = "What is {value}?"
-"""What MultiRC asks of the beings of a passage."""
+"""What MultiRC asks of four beings, one by one."""
 
 EVENTS: dict[str, str] = {
     "home": "came to the {value}",

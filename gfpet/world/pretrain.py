@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,29 @@ class EmbeddedPair:
     recipes: dict[str, Recipe]
 
 
+_T5_LARGE = Recipe(
+    steps=18_000,
+    batch=64,
+    rate=1.5e-3,
+    embedding_factor=8.0,
+    cuts=3,
+    long_from=70_000,
+    hold=3_500,
+    ramp=25_000,
+    then=Recipe(
+        steps=9_000,
+        batch=64,
+        rate=1.5e-3,
+        embedding_factor=8.0,
+        cuts=3,
+        simple=0,
+        long_from=0,
+        hold=0,
+        ramp=1,
+        seed=1,
+    ),
+)
+
 PAIRS = {
     "gpt2": EmbeddedPair(
         build=build_gpt2,
@@ -60,7 +83,7 @@ PAIRS = {
         },
         recipes={
             "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0),
-            "large": Recipe(11000, 64, rate=1.5e-3, embedding_factor=8.0, cuts=3, hold=3_500, ramp=25_000),
+            "large": _T5_LARGE,
         },
     ),
 }
@@ -149,7 +172,18 @@ def pretrain(
     recipe = recipe or pair.recipes[size]
     tokenizer = build_tokenizer(facts)
     model = pair.build(shape or pair.shapes[size], tokenizer, recipe.seed)
-    curve = train(model, pair.batches(tokenizer, recipe, facts), recipe, report, every)
+    curve: list[Point] = []
+    leg: Recipe | None = recipe
+    while leg is not None:
+        done = curve[-1].step if curve else 0
+
+        def onwards(point: Point, done: int = done) -> None:
+            curve.append(replace(point, step=done + point.step))
+            if report is not None:
+                report(curve[-1])
+
+        train(model, pair.batches(tokenizer, leg, facts), leg, onwards, every)
+        leg = leg.then
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder), safe_serialization=True)
     tokenizer.save_pretrained(str(folder))

@@ -6,8 +6,8 @@
 
 Span corruption (Raffel et al. 2020) of single words, nearly always words that say a fact: they are what has to be
 known. From one sentence with one sentinel a small model learns within minutes to look facts up; from longer rows alone
-it learned nothing in as long. A larger model goes on to two sentences and more sentinels (`Recipe.cuts`), and can then
-be tuned on more tasks; a smaller one cannot (docs/log.md).
+it learned nothing in as long. A larger model goes on to two sentences and more sentinels (`Recipe.cuts`), later to four
+(`Recipe.long_from`), and can then be tuned on more tasks; a smaller one cannot (docs/log.md).
 """
 
 from __future__ import annotations
@@ -31,13 +31,11 @@ from gfpet.world.tokenizer import SENTINELS
 DOCUMENTS_AT_ONCE = 256
 FACTS_CUT = 0.9
 """Part of the rows that say a fact where the words cut out are such words."""
-SENTENCES = 2
-"""Most sentences of a row that more than one word is cut out of."""
+SENTENCES, SENTENCES_LONG = 2, 4
+"""Most sentences of a row that more than one word is cut out of; and late in training (`Recipe.long_from`)."""
 HEAD_WIDTH = 32
 OPEN_WORDS = ("unknown", "where", "what", "how")
 """Words that say, of an attribute, that it is open."""
-_SIMPLE = 8_000
-"""Documents whose rows are one sentence with one word cut out, whatever the recipe."""
 _IGNORED = -100
 """Label that the loss leaves out."""
 
@@ -138,7 +136,7 @@ def span_batches(
     documents = corpus(recipe.seed, facts, hold=recipe.hold, ramp=recipe.ramp, growth="geometric")
     words, pad = Words.of(tokenizer), tokenizer.pad_token_id
     for read in count(0, DOCUMENTS_AT_ONCE):
-        sentences, cuts = (1, 1) if read < _SIMPLE else (SENTENCES, recipe.cuts)
+        sentences, cuts = _row_sizes(recipe, read)
         texts: list[str] = []
         for document in islice(documents, DOCUMENTS_AT_ONCE):
             texts += sentences_of(document) if recipe.cuts == 1 else rows_of(document, sentences, rng)
@@ -152,6 +150,15 @@ def span_batches(
             source = _padded([source for source, _ in pairs], pad)
             labels = _padded([target for _, target in pairs], _IGNORED)
             yield {"input_ids": source, "attention_mask": source != pad, "labels": labels}
+
+
+def _row_sizes(recipe: Recipe, read: int) -> tuple[int, int]:
+    """Most sentences of a row, and most words cut out of it, after so many documents."""
+    if read < recipe.simple:
+        return 1, 1
+    if recipe.long_from is not None and read >= recipe.long_from:
+        return SENTENCES_LONG, recipe.cuts + 1
+    return SENTENCES, recipe.cuts
 
 
 def _padded(rows: list[list[int]], fill: int) -> Tensor:

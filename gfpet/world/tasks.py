@@ -8,7 +8,7 @@ evaluation rows beings of the evaluation split. All tasks are balanced.
 | boolq | does the being live by the asked place? | 2 | 50 |
 | cb | has it the asked craft; neutral where the world leaves its craft open | 3 | 33.3 |
 | copa | it is glad of its own food: which cause, which effect? | 2 | 50 |
-| multirc | is it this being (one of the passage's four) that has the asked colour? Two of them have it | 2 | 50 |
+| multirc | is it this being, one of four of which two have it, that has the asked colour? | 2 | 50 |
 | record | which of the three beings of the passage has the value? | 3 | 33.3 |
 | rte | does one of two beings eat the asked food? | 2 | 50 |
 | wic | a word means the same with two beings of the first kind, and not with one of another | 2 | 50 |
@@ -49,6 +49,14 @@ PAIR_SCENES = (
     "Here {first} and {second} saw the {place}.",
     "Then {first} left {second} near the {place}.",
 )
+EMPTY_SCENES = (
+    "Here it was glad near the {place}.",
+    "Today it was glad near the {place}.",
+    "Then it was sad near the {place}.",
+    "Now it was sad near the {place}.",
+)
+"""Where four beings are asked of one by one, a passage that names them all too, as many right as wrong, hides which is
+meant from a reader that does not yet look at the question alone: T5 learned nothing from it (docs/log.md)."""
 WIC_SCENES = (
     "Here {name} has a {word}.",
     "Today {name} saw a {word}.",
@@ -149,15 +157,11 @@ def copa(rng: random.Random, beings: list[Being], turn: int) -> Row:
 
 def multirc(rng: random.Random, beings: list[Being], _turn: int) -> Row:
     right, wrong = (two_with(rng, beings, "colour", truth) for truth in (True, False))
-    named = rng.sample([*right, *wrong], 4)
-    scenes = [
-        form.format(first=first.name, second=second.name, place=rng.choice(PLACES))
-        for form, first, second in zip(rng.sample(PAIR_SCENES, 2), named[::2], named[1::2], strict=True)
-    ]
-    asked = rng.sample(named, 4)
+    asked = rng.sample([*right, *wrong], 4)
     answers = [{"text": being.name, "idx": number, "label": int(being in right)} for number, being in enumerate(asked)]
     question = {"question": WHICH.format(value=ASKED["colour"]), "answers": answers, "idx": 0}
-    return {"version": 1.1, "passage": {"text": " ".join(scenes), "questions": [question]}}
+    text = rng.choice(EMPTY_SCENES).format(place=rng.choice(PLACES))
+    return {"version": 1.1, "passage": {"text": text, "questions": [question]}}
 
 
 def record(rng: random.Random, beings: list[Being], _turn: int) -> Row:

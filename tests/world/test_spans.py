@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 
 from gfpet.world import spans
@@ -89,17 +90,26 @@ def test_batches_are_padded_and_drawn_by_the_seed() -> None:
     assert any(not torch.equal(batch["labels"], each["labels"]) for batch, each in zip(one, other, strict=True))
 
 
-def test_rows_grow_after_the_first_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spans, "_SIMPLE", spans.DOCUMENTS_AT_ONCE)
-    recipe = Recipe(steps=1, batch=64, cuts=3)
-    batches = list(islice(span_batches(TOKENIZER, recipe), 40))
-    assert {batch["labels"].shape[1] for batch in batches[:10]} == {3}
-    most = max(batches[-10:], key=lambda batch: batch["labels"].shape[1])["labels"]
-    assert most.shape[1] == 2 * recipe.cuts + 1
+def test_rows_grow_with_the_documents_read() -> None:
+    once = spans.DOCUMENTS_AT_ONCE
+    recipe = Recipe(steps=1, batch=64, cuts=3, simple=once, long_from=2 * once)
+    batches = list(islice(span_batches(TOKENIZER, recipe), 45))
+
+    def words_cut_out(some: list[dict[str, Tensor]]) -> set[int]:
+        return {(batch["labels"].shape[1] - 1) // 2 for batch in some}
+
+    # Of so many documents, one sentence a row makes 22 batches, and up to two of them 15.
+    assert words_cut_out(batches[:20]) == {1}
+    assert max(words_cut_out(batches[24:34])) == recipe.cuts
+    assert max(words_cut_out(batches[40:])) == recipe.cuts + 1
     # Filled up with what the loss leaves out, behind the end.
+    most = max(batches, key=lambda batch: batch["labels"].shape[1])["labels"]
     assert set(most[:, -1].tolist()) == {-100, END}
-    short = islice(span_batches(TOKENIZER, replace(recipe, cuts=1)), 40)
-    assert {batch["labels"].shape[1] for batch in short} == {3}
+    longest = [
+        max(batch["input_ids"].shape[1] for batch in some) for some in (batches[:20], batches[24:34], batches[40:])
+    ]
+    assert longest == sorted(longest)
+    assert words_cut_out(list(islice(span_batches(TOKENIZER, replace(recipe, cuts=1)), 45))) == {1}
 
 
 def test_it_learns_and_what_it_saves_loads(tmp_path: Path) -> None:

@@ -42,5 +42,3 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     seed: int = 0
-    then: Recipe | None = None
-    """How training goes on after the last step, with an optimizer and a warm-up of its own."""

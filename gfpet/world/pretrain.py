@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +44,6 @@ class EmbeddedPair:
     recipes: dict[str, Recipe]
 
 
-_T5_LARGE = Recipe(
-    steps=18_000,
-    batch=64,
-    rate=1.5e-3,
-    embedding_factor=8.0,
-    cuts=3,
-    long_from=70_000,
-    hold=3_500,
-    ramp=25_000,
-    then=Recipe(
-        steps=9_000,
-        batch=64,
-        rate=1.5e-3,
-        embedding_factor=8.0,
-        cuts=3,
-        simple=0,
-        long_from=0,
-        hold=0,
-        ramp=1,
-        seed=1,
-    ),
-)
-
 PAIRS = {
     "gpt2": EmbeddedPair(
         build=build_gpt2,
@@ -83,7 +60,9 @@ PAIRS = {
         },
         recipes={
             "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0),
-            "large": _T5_LARGE,
+            "large": Recipe(
+                18_000, 64, rate=1.5e-3, embedding_factor=8.0, cuts=3, long_from=70_000, hold=3_500, ramp=25_000
+            ),
         },
     ),
 }
@@ -172,18 +151,7 @@ def pretrain(
     recipe = recipe or pair.recipes[size]
     tokenizer = build_tokenizer(facts)
     model = pair.build(shape or pair.shapes[size], tokenizer, recipe.seed)
-    curve: list[Point] = []
-    leg: Recipe | None = recipe
-    while leg is not None:
-        done = curve[-1].step if curve else 0
-
-        def onwards(point: Point, done: int = done) -> None:
-            curve.append(replace(point, step=done + point.step))
-            if report is not None:
-                report(curve[-1])
-
-        train(model, pair.batches(tokenizer, leg, facts), leg, onwards, every)
-        leg = leg.then
+    curve = train(model, pair.batches(tokenizer, recipe, facts), recipe, report, every)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder), safe_serialization=True)
     tokenizer.save_pretrained(str(folder))

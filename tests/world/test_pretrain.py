@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from gfpet.world.causal import POSITIONS, packed
-from gfpet.world.pretrain import PAIRS, Point, Recipe, Shape, pretrain, rate_at, train
+from gfpet.world.pretrain import PAIRS, Point, Recipe, Shape, pretrain, rate_at
 from gfpet.world.tokenizer import build_tokenizer
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints" / "gpt2"
@@ -40,19 +40,6 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     first, again, other = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "again", "other"))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
-
-
-def test_a_second_leg_goes_on_where_the_first_ended(tmp_path: Path) -> None:
-    second = replace(BRIEF, steps=3, seed=1)
-    curve = pretrain("gpt2", "small", tmp_path / "both", TINY, replace(BRIEF, steps=4, then=second), every=2)
-    assert [point.step for point in curve] == [2, 4, 6, 7]
-    tokenizer = build_tokenizer()
-    model = PAIRS["gpt2"].build(TINY, tokenizer, 0)
-    for leg in (replace(BRIEF, steps=4), second):
-        train(model, PAIRS["gpt2"].batches(tokenizer, leg, None), leg)
-    saved = load_file(tmp_path / "both" / "model.safetensors")
-    weights = dict(model.named_parameters())
-    assert all(torch.equal(weights[name], value) for name, value in saved.items())
 
 
 def test_packed_batches_lose_no_token() -> None:

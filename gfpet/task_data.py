@@ -28,6 +28,10 @@ class Split:
         """The first `count` examples."""
         return Split(self.examples[:count], self.encoded[:count])
 
+    def part(self, indices: Sequence[int]) -> Split:
+        """Those of the examples, in that order."""
+        return Split([self.examples[index] for index in indices], [self.encoded[index] for index in indices])
+
 
 @dataclass(frozen=True)
 class TaskData:

@@ -58,12 +58,23 @@ class Plug(Section):
     """k copies of one layer's update are each divided by k."""
 
 
+class Refine(Section):
+    """How strategy `refined` finds its factors: two forward passes a step."""
+
+    steps: Positive = 60
+    batch_size: Positive = 32
+    """Training examples of a step."""
+    learning_rate: PositiveFloat = 0.1
+    distance: PositiveFloat = 0.1
+    """Of the two points that a step compares from the factors."""
+
+
 class Evaluate(Section):
     """Stage `evaluate`: the large model with the plugged module, forward only."""
 
     batch_size: Positive = 64
     controls: Distinct[Literal["zero_shot", "random_w_plug"]] = ("zero_shot", "random_w_plug")
-    strategies: Distinct[Literal["paper", "scaled", "logits", "write", "auto"]] = (
+    strategies: Distinct[Literal["paper", "scaled", "refined", "logits", "write", "auto"]] = (
         "paper",
         "scaled",
         "logits",
@@ -74,6 +85,7 @@ class Evaluate(Section):
     best on the held-out training examples."""
     scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)
     """Factors on a plugged module that `scaled` tries beside 1, and on the small model's change that `logits` tries."""
+    refine: Refine = Refine()
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     resamples: Positive = 1000
     """Bootstrap resamples behind each interval."""

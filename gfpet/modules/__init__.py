@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from gfpet.families import Family
+from gfpet.families import Family, stack_of
 from gfpet.modules._kind import Kind, Part, by_block, require_fit, split_name
 from gfpet.modules._module import KindName, PetModule
 from gfpet.modules.adapter import ADAPTER, start_adapter
@@ -28,6 +29,23 @@ def inserted(model: nn.Module, family: Family, module: PetModule) -> AbstractCon
     kind = KINDS[module.kind]
     require_fit(model, family, module, kind.parts)
     return kind.insert(model, family, module)
+
+
+def scaled_by_block(module: PetModule, factors: Tensor) -> PetModule:
+    """The module with each block's effect times a factor; a prefix has no such effect and stays as it is.
+
+    Args:
+        factors: `[blocks]`, of all stacks one after the other, in the order of `module.layers`.
+    """
+    own = torch.split(factors, [len(blocks) for blocks in module.layers.values()])
+    by_stack = dict(zip(module.layers, own, strict=True))
+    tensors = {}
+    for name, tensor in module.tensors.items():
+        if KINDS[module.kind].parts[split_name(name)[1]].is_update:
+            of_blocks = by_stack[stack_of(name)].to(tensor)
+            tensor = tensor * of_blocks.view(-1, *(1,) * (tensor.dim() - 1))
+        tensors[name] = tensor
+    return module.with_tensors(tensors)
 
 
 def module_sites(
@@ -58,6 +76,7 @@ __all__ = [
     "by_block",
     "inserted",
     "module_sites",
+    "scaled_by_block",
     "split_name",
     "start_adapter",
     "start_lora",

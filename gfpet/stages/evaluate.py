@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from gfpet.align import load_pairs
-from gfpet.modules import PetModule
+from gfpet.modules import PetModule, scaled_by_block
 from gfpet.plug import Projection, plugged, random_like
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import OUTPUTS, load_examples, load_model
 from gfpet.stages._lab import Lab
 from gfpet.stages._rows import RowMaker
-from gfpet.task_data import TaskData
-from gfpet.transfer import Contender, Scorer, Trial, arithmetic, best, contender, scaled
+from gfpet.task_data import Split, TaskData
+from gfpet.transfer import Contender, Scorer, Trial, arithmetic, best, contender, refined, scaled
 from gfpet.write import DirectWrite
 
 
@@ -47,7 +47,7 @@ def evaluate(family: str, task: str) -> None:
             for kind in run.params.kinds:
                 name = f"{kind}-seed{seed}"
                 module = PetModule.load(OUTPUTS / "bridge" / family / task / f"{name}.safetensors")
-                found = _of_module(run, large, trial, name, module, zero, small)
+                found = _of_module(run, large, trial, name, seed, module, zero, small, data.train)
                 if "auto" in section.strategies:
                     picked = best([contender("zero_shot", zero, trial), *found, *write])
                     choices[name] = _told(run, name, picked, [*found, *write])
@@ -114,9 +114,11 @@ def _of_module(
     large: Lab,
     trial: Trial,
     name: str,
+    seed: int,
     module: PetModule,
     zero: Scorer,
     small: dict[str, Scorer],
+    train: Split,
 ) -> list[Contender]:
     """The strategies that use a module of S."""
     strategies, scales = run.params.evaluate.strategies, sorted({1.0, *run.params.evaluate.scales})
@@ -132,9 +134,32 @@ def _of_module(
             return large.plugged(f"infer-scaled/{name}", module.scaled(scale))
 
         found.append(scaled(module.kind, scorer, scales, trial))
+    if "refined" in strategies:
+        section = run.params.evaluate.refine
+        found.append(
+            refined(
+                module.kind,
+                lambda factors: large.plugged(f"infer-refined/{name}", scaled_by_block(module, factors)),
+                sum(map(len, module.layers.values())),
+                _steps(train, section.steps, section.batch_size, seed),
+                learning_rate=section.learning_rate,
+                distance=section.distance,
+                seed=seed,
+                trial=trial,
+            )
+        )
     if "logits" in strategies:
         found.append(arithmetic(zero, small[name], small[""], scales, trial))
     return [one for one in found if one is not None]
+
+
+def _steps(train: Split, steps: int, size: int, seed: int) -> list[Split]:
+    """A batch of training examples for each step, in an order that the seed draws."""
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    while len(order) < steps * size:
+        order += torch.randperm(len(train), generator=generator).tolist()
+    return [train.part(order[start : start + size]) for start in range(0, steps * size, size)]
 
 
 def _told(run: StageRun, name: str, picked: Contender, others: Sequence[Contender]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gfpet.errors import ModelError, ModuleError
 from gfpet.families.gpt2 import GPT2
-from gfpet.modules import PetModule, inserted, start_adapter, start_lora, start_prefix
+from gfpet.modules import PetModule, inserted, scaled_by_block, start_adapter, start_lora, start_prefix
 from gfpet.tuning import checkpointing
 from tests.tiny import KIND_NAMES, decoder_dims, logits_of, shaken, some_ids, tiny_gpt2, tiny_module
 
@@ -288,3 +288,39 @@ def test_what_does_not_fit_is_said(broken: Callable[[], None], text: str) -> Non
 def test_a_site_that_the_family_lacks_is_said() -> None:
     with pytest.raises(ModelError, match=r"unknown site of family gpt2 'mlp\.gate'"):
         inserted(tiny_gpt2(), GPT2, PetModule("lora", "gpt2", {"decoder": (0,)}, {"mlp.gate.A": torch.zeros(1, 2, 16)}))
+
+
+@pytest.mark.parametrize("kind", ["lora", "adapter"])
+def test_factors_by_block_scale_what_the_blocks_add(kind: str) -> None:
+    model, ids = tiny_gpt2(layers=3), some_ids()
+    module = shaken(tiny_module(kind, model))
+
+    def said(with_module: PetModule) -> Tensor:
+        with torch.no_grad(), inserted(model, GPT2, with_module):
+            return logits_of(model, ids)
+
+    assert torch.allclose(said(scaled_by_block(module, torch.full((3,), 1.7))), said(module.scaled(1.7)), atol=1e-5)
+    first = PetModule(
+        module.kind,
+        module.family,
+        {"decoder": (0,)},
+        {name: tensor[:1] for name, tensor in module.tensors.items()},
+        module.scale,
+    )
+    assert torch.allclose(said(scaled_by_block(module, torch.tensor([1.0, 0.0, 0.0]))), said(first), atol=1e-6)
+    assert not torch.allclose(said(module), said(first), atol=1e-3)
+
+
+def test_factors_by_block_go_to_both_stacks_and_leave_a_prefix_alone() -> None:
+    tensors = {"encoder.mlp.up.A": torch.ones(2, 1, 4), "encoder.mlp.up.B": torch.ones(2, 4, 1)}
+    tensors |= {
+        name.replace("encoder", "decoder"): torch.ones(3, *tensor.shape[1:]) for name, tensor in tensors.items()
+    }
+    module = PetModule("lora", "t5", {"encoder": (0, 1), "decoder": (0, 1, 2)}, tensors)
+    scaled = scaled_by_block(module, torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])).tensors
+    assert scaled["encoder.mlp.up.B"][:, 0, 0].tolist() == [1, 2]
+    assert scaled["decoder.mlp.up.B"][:, 0, 0].tolist() == [3, 4, 5]
+    assert all(torch.equal(scaled[name], tensors[name]) for name in tensors if name.endswith("A"))
+    prefix = tiny_module("prefix", tiny_gpt2())
+    same = scaled_by_block(prefix, torch.tensor([0.0, 2.0])).tensors
+    assert all(torch.equal(same[name], tensor) for name, tensor in prefix.tensors.items())

@@ -40,6 +40,8 @@ SMALL = [
     "similarity.examples=8",
     "similarity.null_samples=2",
     "evaluate.scales=[2.0]",
+    "evaluate.strategies=[paper, scaled, refined, logits, write, auto]",
+    "evaluate.refine.steps=2",
     "evaluate.resamples=50",
 ]
 ORDER = [
@@ -105,11 +107,11 @@ def test_the_whole_line_runs_and_leaves_what_it_should(tiny_project: Path) -> No
     assert plugged.layers == {"decoder": (0, 1, 2, 3)}
     assert plugged.tensors["attn.q.A"].shape == (4, 8, 24)
     rows = read_results(tiny_project / "outputs/evaluate/gpt2/boolq/results.json")
-    strategies = [(kind, name) for kind in KINDS for name in ("paper", "scaled", "logits", "auto")]
+    strategies = [(kind, name) for kind in KINDS for name in ("paper", "scaled", "refined", "logits", "auto")]
     assert {(row.method, row.kind, row.strategy) for row in rows} == {
         ("zero_shot", "", ""),
         ("plugged", "", "write"),
-        *(("plugged", *of) for of in strategies if of != ("prefix", "scaled")),
+        *(("plugged", *of) for of in strategies if of not in {("prefix", "scaled"), ("prefix", "refined")}),
         *(("random_w_plug", kind, "") for kind in KINDS),
     }
     chosen = json.loads((tiny_project / "outputs/evaluate/gpt2/boolq/chosen.json").read_text())

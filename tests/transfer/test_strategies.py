@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from gfpet.scoring import Predictions
 from gfpet.task_data import Split
-from gfpet.transfer import Scorer, Trial, arithmetic, best, contender, scaled
+from gfpet.transfer import Contender, Scorer, Trial, arithmetic, best, contender, refined, scaled
 from tests.tiny import tiny_task
 
 DATA = tiny_task(12, 6)
@@ -58,6 +61,38 @@ def test_the_scale_is_chosen() -> None:
     assert found is not None
     assert dict(found.chosen) == {"scale": 2.0}
     assert scaled("prefix", lambda _: right(1.0), [1.0], TRIAL) is None
+
+
+OPTIMUM = torch.tensor([3.0, 0.0, -1.0])
+
+
+def near_the_optimum(factors: Tensor) -> Scorer:
+    """Right by a margin that is largest, and positive, at the optimum."""
+    return right(4.0 - float((factors - OPTIMUM).square().sum()))
+
+
+def found_in(steps: int, seed: int = 0, scorer: Callable[[Tensor], Scorer] = near_the_optimum) -> Contender:
+    found = refined("lora", scorer, 3, [DATA.train] * steps, learning_rate=0.1, distance=0.1, seed=seed, trial=TRIAL)
+    assert found is not None
+    return found
+
+
+def test_factors_are_found_by_forward_passes() -> None:
+    few, many = found_in(10), found_in(150)
+    assert torch.tensor([*many.chosen.values()]) == pytest.approx(OPTIMUM, abs=0.5)
+    assert near_the_optimum(torch.ones(3))(DATA.dev).loss > few.score(DATA.dev).loss > many.score(DATA.dev).loss
+    assert found_in(10).chosen == few.chosen != found_in(10, seed=1).chosen
+    unused = refined("prefix", near_the_optimum, 3, [], learning_rate=0.1, distance=0.1, seed=0, trial=TRIAL)
+    assert unused is None
+
+
+def test_factors_that_do_worse_on_held_out_examples_are_not_kept() -> None:
+    def misled(factors: Tensor) -> Scorer:
+        return lambda split: right(1.0 if split is DATA.train or torch.equal(factors, torch.ones(3)) else -1.0)(split)
+
+    found = found_in(5, scorer=misled)
+    assert found.chosen == {}
+    assert found.dev[0] == 1.0
 
 
 def test_of_equal_scores_the_lower_loss_and_then_the_first_wins() -> None:

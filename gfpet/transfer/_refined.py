@@ -1,0 +1,52 @@
+"""The strategy `refined`: a factor for each block of the plugged module, found by zeroth-order steps.
+
+SPSA (Spall 1992), which MeZO (Malladi et al. 2023, arXiv:2305.17333) takes for all weights: a step takes the loss on a
+batch of training examples at two points, either side of the factors along a random direction. Few factors need few
+directions, and nothing but forward passes of L. Adam evens out the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gfpet.modules import KindName
+from gfpet.task_data import Split
+from gfpet.transfer._contender import Contender, Scorer, Trial, best, contender
+
+
+def refined(
+    kind: KindName,
+    scorer: Callable[[Tensor], Scorer],
+    blocks: int,
+    steps: Sequence[Split],
+    *,
+    learning_rate: float,
+    distance: float,
+    seed: int,
+    trial: Trial,
+) -> Contender | None:
+    """The plugged module at the factors that were found, or at 1 where these do better on the held-out examples.
+
+    Args:
+        scorer: the large model with the module's blocks times factors `[blocks]`; None for a prefix, whose effect has
+            no factor.
+        steps: the training examples of each step.
+        distance: of the two points from the factors.
+        seed: of the directions.
+    """
+    if kind == "prefix":
+        return None
+    factors = torch.ones(blocks)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam([factors], lr=learning_rate)
+    for batch in steps:
+        direction = 2.0 * torch.randint(0, 2, (blocks,), generator=generator) - 1.0
+        above, below = (scorer(factors + sign * distance * direction)(batch).loss for sign in (1, -1))
+        factors.grad = (above - below) / (2 * distance) * direction
+        optimizer.step()
+    start = contender("refined", scorer(torch.ones(blocks)), trial)
+    found = {f"block_{number}": value for number, value in enumerate(factors.tolist())}
+    return best([start, contender("refined", scorer(factors.clone()), trial, **found)])

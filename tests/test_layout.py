@@ -43,7 +43,8 @@ NOT_CALLED = {"bridge": {"modules"}, "write": {"modules"}, "derive": {"modules",
 """Parameters that a shared helper reads in a function which these stages do not call."""
 
 OPTIONAL = {
-    "gfpet.models._placement": "offload",
+    "gfpet.models._placement": "quantised",
+    "gfpet.predict._few_bits": "quantised",
     "gfpet.predict._placed": "offload",
     "tasks.services.object_store": "team",
     "flows.dask_cluster": "dask",

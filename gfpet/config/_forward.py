@@ -65,8 +65,8 @@ class Refine(Section):
     batch_size: Positive = 32
     """Training examples of a step."""
     learning_rate: PositiveFloat = 0.1
-    distance: PositiveFloat = 0.1
-    """Of the two points that a step compares from the factors."""
+    epsilon: PositiveFloat = 0.1
+    """Distance from the factors of the two points that a step compares."""
 
 
 class Evaluate(Section):

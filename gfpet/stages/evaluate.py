@@ -143,7 +143,7 @@ def _of_module(
                 sum(map(len, module.layers.values())),
                 _steps(train, section.steps, section.batch_size, seed),
                 learning_rate=section.learning_rate,
-                distance=section.distance,
+                epsilon=section.epsilon,
                 seed=seed,
                 trial=trial,
             )

@@ -24,17 +24,18 @@ def refined(
     steps: Sequence[Split],
     *,
     learning_rate: float,
-    distance: float,
+    epsilon: float,
     seed: int,
     trial: Trial,
 ) -> Contender | None:
     """The plugged module at the factors that were found, or at 1 where these do better on the held-out examples.
 
+    None for a prefix, whose effect has no factor.
+
     Args:
-        scorer: the large model with the module's blocks times factors `[blocks]`; None for a prefix, whose effect has
-            no factor.
+        scorer: the large model with the module's blocks times factors `[blocks]`.
         steps: the training examples of each step.
-        distance: of the two points from the factors.
+        epsilon: distance of the two points from the factors.
         seed: of the directions.
     """
     if kind == "prefix":
@@ -44,9 +45,9 @@ def refined(
     optimizer = torch.optim.Adam([factors], lr=learning_rate)
     for batch in steps:
         direction = 2.0 * torch.randint(0, 2, (blocks,), generator=generator) - 1.0
-        above, below = (scorer(factors + sign * distance * direction)(batch).loss for sign in (1, -1))
-        factors.grad = (above - below) / (2 * distance) * direction
+        above, below = (scorer(factors + sign * epsilon * direction)(batch).loss for sign in (1, -1))
+        factors.grad = (above - below) / (2 * epsilon) * direction
         optimizer.step()
     start = contender("refined", scorer(torch.ones(blocks)), trial)
     found = {f"block_{number}": value for number, value in enumerate(factors.tolist())}
-    return best([start, contender("refined", scorer(factors.clone()), trial, **found)])
+    return best([start, contender("refined", scorer(factors), trial, **found)])

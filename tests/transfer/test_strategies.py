@@ -72,7 +72,7 @@ def near_the_optimum(factors: Tensor) -> Scorer:
 
 
 def found_in(steps: int, seed: int = 0, scorer: Callable[[Tensor], Scorer] = near_the_optimum) -> Contender:
-    found = refined("lora", scorer, 3, [DATA.train] * steps, learning_rate=0.1, distance=0.1, seed=seed, trial=TRIAL)
+    found = refined("lora", scorer, 3, [DATA.train] * steps, learning_rate=0.1, epsilon=0.1, seed=seed, trial=TRIAL)
     assert found is not None
     return found
 
@@ -82,7 +82,7 @@ def test_factors_are_found_by_forward_passes() -> None:
     assert torch.tensor([*many.chosen.values()]) == pytest.approx(OPTIMUM, abs=0.5)
     assert near_the_optimum(torch.ones(3))(DATA.dev).loss > few.score(DATA.dev).loss > many.score(DATA.dev).loss
     assert found_in(10).chosen == few.chosen != found_in(10, seed=1).chosen
-    unused = refined("prefix", near_the_optimum, 3, [], learning_rate=0.1, distance=0.1, seed=0, trial=TRIAL)
+    unused = refined("prefix", near_the_optimum, 3, [], learning_rate=0.1, epsilon=0.1, seed=0, trial=TRIAL)
     assert unused is None
 
 

@@ -72,7 +72,7 @@ def curve(
     workers: Workers = 2,
     as_json: Json = False,
 ) -> None:
-    """Peak against the size of L, 0.1B to 70B; writes reports/memory.md, with the preset's own pair before it."""
+    """Peak against the size of L, 0.1B to 66B; writes reports/memory.md, with the preset's own pair before it."""
     with errors_as_text():
         from gfpet.predict import CURVE, Method, predict_methods
         from gfpet.report import write_forecasts

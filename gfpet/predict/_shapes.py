@@ -94,7 +94,7 @@ CURVE = (
     ("gpt-shape/1.3b", "gpt-shape/30b"),
     ("gpt-shape/2.7b", "gpt-shape/66b"),
 )
-"""Pairs (S, L) of the curve from 0.1B to 70B: S about a tenth to a twentieth of L, from 0.1B on."""
+"""Pairs (S, L) of the curve from 0.1B to 66B: S about a tenth to a twentieth of L, from 0.1B on."""
 
 
 def find_shape(name: str, revision: str | None = None) -> Shape:

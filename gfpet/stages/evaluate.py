@@ -21,7 +21,7 @@ from gfpet.stages._inputs import OUTPUTS, load_examples, load_model
 from gfpet.stages._lab import Lab
 from gfpet.stages._rows import RowMaker
 from gfpet.task_data import Split, TaskData
-from gfpet.transfer import Contender, Scorer, Trial, arithmetic, best, contender, refined, scaled
+from gfpet.transfer import Contender, Scorer, Trial, arithmetic, best, contender, drawn, refined, scaled
 from gfpet.write import DirectWrite
 
 
@@ -141,7 +141,7 @@ def _of_module(
                 module.kind,
                 lambda factors: large.plugged(f"infer-refined/{name}", scaled_by_block(module, factors)),
                 sum(map(len, module.layers.values())),
-                _steps(train, section.steps, section.batch_size, seed),
+                drawn(train, section.steps, section.batch_size, seed),
                 learning_rate=section.learning_rate,
                 epsilon=section.epsilon,
                 seed=seed,
@@ -151,15 +151,6 @@ def _of_module(
     if "logits" in strategies:
         found.append(arithmetic(zero, small[name], small[""], scales, trial))
     return [one for one in found if one is not None]
-
-
-def _steps(train: Split, steps: int, size: int, seed: int) -> list[Split]:
-    """A batch of training examples for each step, in an order that the seed draws."""
-    generator = torch.Generator().manual_seed(seed)
-    order: list[int] = []
-    while len(order) < steps * size:
-        order += torch.randperm(len(train), generator=generator).tolist()
-    return [train.part(order[start : start + size]) for start in range(0, steps * size, size)]
 
 
 def _told(run: StageRun, name: str, picked: Contender, others: Sequence[Contender]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gfpet.transfer._contender import Contender, Scorer, Trial, best, contender
 from gfpet.transfer._logits import arithmetic
-from gfpet.transfer._refined import refined
+from gfpet.transfer._refined import drawn, refined
 from gfpet.transfer._scaled import scaled
 
-__all__ = ["Contender", "Scorer", "Trial", "arithmetic", "best", "contender", "refined", "scaled"]
+__all__ = ["Contender", "Scorer", "Trial", "arithmetic", "best", "contender", "drawn", "refined", "scaled"]

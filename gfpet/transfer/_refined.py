@@ -51,3 +51,12 @@ def refined(
     start = contender("refined", scorer(torch.ones(blocks)), trial)
     found = {f"block_{number}": value for number, value in enumerate(factors.tolist())}
     return best([start, contender("refined", scorer(factors), trial, **found)])
+
+
+def drawn(train: Split, steps: int, size: int, seed: int) -> list[Split]:
+    """A batch of training examples for each step, in an order that the seed draws."""
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    while len(order) < steps * size:
+        order += torch.randperm(len(train), generator=generator).tolist()
+    return [train.part(order[start : start + size]) for start in range(0, steps * size, size)]

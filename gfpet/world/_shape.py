@@ -7,13 +7,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model; an encoder-decoder has as many layers in both stacks."""
+    """Sizes of a model; an encoder-decoder starts with as many layers in both stacks (`Growth` adds some)."""
 
     width: int
     layers: int
     heads: int
     ffn: int | None = None
     """Inner width of the feed-forward part; None: four times the width."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """New blocks behind those that are trained, and the steps that fit them in, on the text that comes next.
+
+    A module in a block can only use what the blocks before it have found out. Where the last block is the one that
+    looks a fact up, a prefix, which changes no weight, has nothing to read it from (docs/log.md).
+    """
+
+    blocks: int
+    """How many; at the end of the decoder."""
+    steps: int
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -41,4 +55,6 @@ class Recipe:
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
+    growth: Growth | None = None
+    """What comes after `steps`; families without it: None."""
     seed: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from gfpet.errors import ModelError, unknown
-from gfpet.world._shape import Recipe, Shape
+from gfpet.world._shape import Growth, Recipe, Shape
 from gfpet.world.causal import build_gpt2, causal_batches
 from gfpet.world.facts import World
-from gfpet.world.spans import build_t5, span_batches
+from gfpet.world.spans import build_t5, grow_t5, span_batches
 from gfpet.world.tokenizer import build_tokenizer
 
-__all__ = ["PAIRS", "EmbeddedPair", "Point", "Recipe", "Shape", "pair_of", "pretrain", "rate_at", "train"]
+__all__ = ["PAIRS", "EmbeddedPair", "Growth", "Point", "Recipe", "Shape", "pair_of", "pretrain", "rate_at", "train"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class EmbeddedPair:
     shapes: dict[str, Shape]
     """A head is 32 wide in all of them."""
     recipes: dict[str, Recipe]
+    grow: Callable[[Any, int, int], Any] | None = None
+    """From a model, the number of new blocks and seed; None: it cannot grow."""
 
 
 PAIRS = {
@@ -59,11 +61,20 @@ PAIRS = {
             "large": Shape(width=128, layers=4, heads=4, ffn=192),
         },
         recipes={
-            "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0),
+            "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0, growth=Growth(blocks=1, steps=1_200, rate=1e-3)),
             "large": Recipe(
-                18_000, 64, rate=1.5e-3, embedding_factor=8.0, cuts=3, long_from=70_000, hold=3_500, ramp=25_000
+                18_000,
+                64,
+                rate=1.5e-3,
+                embedding_factor=8.0,
+                cuts=3,
+                long_from=70_000,
+                hold=3_500,
+                ramp=25_000,
+                growth=Growth(blocks=3, steps=2_000, rate=7e-4),
             ),
         },
+        grow=grow_t5,
     ),
 }
 """By family."""
@@ -94,8 +105,12 @@ def train(
     recipe: Recipe,
     report: Callable[[Point], None] | None = None,
     every: int = 50,
+    before: int = 0,
 ) -> list[Point]:
-    """Train `model` in place; the curve, one point every `every` steps, each also handed to `report` at once."""
+    """Train `model` in place; the curve, one point every `every` steps, each also handed to `report` at once.
+
+    `before`: steps that came before, for the curve.
+    """
     embeddings = model.get_input_embeddings().weight
     matrices = [weight for weight in model.parameters() if weight.dim() >= 2 and weight is not embeddings]
     vectors = [weight for weight in model.parameters() if weight.dim() < 2]
@@ -122,7 +137,7 @@ def train(
         if (step + 1) % every == 0 or step + 1 == recipe.steps:
             steps = (step % every) + 1
             now = time.perf_counter()
-            curve.append(Point(step + 1, total / steps, tokens / (now - since)))
+            curve.append(Point(before + step + 1, total / steps, tokens / (now - since)))
             total, tokens, since = 0.0, 0, now
             if report is not None:
                 report(curve[-1])
@@ -145,13 +160,20 @@ def pretrain(
     `shape` and `recipe` replace the committed ones. The weights depend on seeds, thread count and CPU only.
 
     Raises:
-        ModelError: the family has no embedded pair.
+        ModelError: the family has no embedded pair, or a recipe with growth is for one that cannot grow.
     """
     pair = pair_of(family)
     recipe = recipe or pair.recipes[size]
+    if recipe.growth and pair.grow is None:
+        raise ModelError(f"an embedded model of family '{family}' cannot grow; leave out the recipe's `growth`.")
     tokenizer = build_tokenizer(facts)
     model = pair.build(shape or pair.shapes[size], tokenizer, recipe.seed)
-    curve = train(model, pair.batches(tokenizer, recipe, facts), recipe, report, every)
+    batches = pair.batches(tokenizer, recipe, facts)
+    curve = train(model, batches, recipe, report, every)
+    if recipe.growth and pair.grow:
+        model = pair.grow(model, recipe.growth.blocks, recipe.seed)
+        second = replace(recipe, steps=recipe.growth.steps, rate=recipe.growth.rate)
+        curve += train(model, batches, second, report, every, before=recipe.steps)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder), safe_serialization=True)
     tokenizer.save_pretrained(str(folder))

@@ -12,6 +12,7 @@ it learned nothing in as long. A larger model goes on to two sentences and more 
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 from collections.abc import Iterator
@@ -182,3 +183,13 @@ def build_t5(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> T5F
     )
     config.update({"decoder_start_token_id": tokenizer.pad_token_id})
     return T5ForConditionalGeneration(config)
+
+
+def grow_t5(model: T5ForConditionalGeneration, blocks: int, seed: int) -> T5ForConditionalGeneration:
+    """The same model with new blocks at the end of its decoder, their weights drawn from `seed`."""
+    config = copy.deepcopy(model.config)
+    config.update({"num_decoder_layers": len(model.decoder.block) + blocks})
+    torch.manual_seed(seed)
+    grown = T5ForConditionalGeneration(config)
+    grown.load_state_dict(model.state_dict(), strict=False)
+    return grown

@@ -249,6 +249,11 @@ def _resolve(
     from gfpet.predict import Workload, derived_shape, find_shape
 
     params = with_preset(preset, overrides or (), root / "params.yaml")
+    if not params.kinds:
+        raise ConfigError(
+            "kinds is empty, and what is foretold of gfpet goes by kind: add -S 'kinds=[lora]'. What a direct write "
+            "takes is in that line's stages cache and write."
+        )
     if batch is not None:
         sections = ("tune", "reference", "bridge", "align", "prune", "evaluate")
         params = with_values(params, {f"{section}.batch_size": batch for section in sections})

@@ -7,11 +7,13 @@ for the stage programs, sees these classes.
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from gfpet.config._data import Prepare, World
 from gfpet.config._forward import Align, Evaluate, Plug, Prune, Similarity
 from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Models, Pair
 from gfpet.config._modules import Modules
-from gfpet.config._section import Chosen, FamilyName, Kind, NonNegative, Section, Site, Task
+from gfpet.config._section import Chosen, Distinct, FamilyName, Kind, NonNegative, Section, Site, Task
 from gfpet.config._training import Bridge, Derive, Loop, Optimisation, Reference, Tune, Write
 
 
@@ -22,7 +24,8 @@ class Params(Section):
     """Name of the preset that was applied last; for the record only."""
     families: Chosen[FamilyName] = ("gpt2",)
     tasks: Chosen[Task] = ("boolq", "cb", "copa")
-    kinds: Chosen[Kind] = ("lora", "adapter", "prefix")
+    kinds: Distinct[Kind] = ("lora", "adapter", "prefix")
+    """What is carried over from S. Empty: nothing; L is adapted by the direct write alone."""
     seeds: Chosen[NonNegative] = (0,)
     world: World = World()
     prepare: Prepare = Prepare()
@@ -38,6 +41,15 @@ class Params(Section):
     bridge: Bridge = Bridge()
     write: Write = Write()
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Params:
+        if not self.kinds and "write" not in self.evaluate.strategies:
+            raise ValueError(
+                f"kinds is empty, and evaluate.strategies {list(self.evaluate.strategies)} has no 'write', the one "
+                "strategy that needs none: name a kind, or add 'write'"
+            )
+        return self
 
 
 __all__ = [

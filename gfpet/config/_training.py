@@ -26,7 +26,8 @@ class Loop(Section):
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient."""
     patience: NonNegative = 3
-    """Epochs without a better held-out score before training stops; 0 never stops early."""
+    """Epochs without a better held-out score before training stops, which a perfect score with next to no loss does
+    at once; 0 never stops early."""
     checkpoint_every: Positive = 50
     """Optimizer steps between two resumable checkpoints."""
 

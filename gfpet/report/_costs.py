@@ -20,6 +20,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "logits": ("derive", "tune", "evaluate"),
     "write": ("write", "evaluate"),
     "auto": ("derive", "tune", "align", "prune", "bridge", "write", "evaluate"),
+    "auto, nothing of S": ("write", "evaluate"),
     "gradient": ("reference",),
     "full": ("reference",),
 }
@@ -34,6 +35,7 @@ _INFERENCE = {
     "logits": (_ZERO, *_SMALL),
     "write": ("infer/write-seed{seed}",),
     "auto": (_ZERO, *_SMALL, "infer/{tag}", "infer-scaled/{tag}", "infer/write-seed{seed}"),
+    "auto, nothing of S": (_ZERO, "infer/write-seed{seed}"),
 }
 """Phases of stage `evaluate`, where each method or strategy has its own; all others have `infer/{tag}`."""
 
@@ -54,11 +56,18 @@ class Cost:
         return max(known) if known and len(known) == len(self.peaks) else None
 
 
-def route_of(memory: Mapping[tuple[str, ...], Phases], family: str, method: str, strategy: str = "") -> tuple[str, ...]:
+def route_of(
+    memory: Mapping[tuple[str, ...], Phases], family: str, method: str, kind: str = "", strategy: str = ""
+) -> tuple[str, ...]:
     """The stages that a method goes through in a family."""
-    route = ROUTES.get(strategy) or ROUTES.get(method, ROUTES["plugged"])
+    route = ROUTES.get(_named(strategy, kind)) or ROUTES.get(method, ROUTES["plugged"])
     # A small model that was there already has nothing measured in stage `derive`.
     return route if memory.get(("derive", family)) else tuple(stage for stage in route if stage != "derive")
+
+
+def _named(strategy: str, kind: str) -> str:
+    """The strategy as the tables above name it: `auto` has less to choose from where no kind is carried over."""
+    return f"{strategy}, nothing of S" if (strategy, kind) == ("auto", "") else strategy
 
 
 def cost_of(
@@ -78,9 +87,10 @@ def cost_of(
     """
     peaks: dict[str, int | None] = {}
     seconds: list[float | None] = []
-    for stage in route_of(memory, family, method, strategy):
+    way = named if (named := _named(strategy, kind)) in _INFERENCE else method
+    for stage in route_of(memory, family, method, kind, strategy):
         key = (stage, family) if stage in FAMILY_STAGES else (stage, family, task)
-        phases = list(_passed(memory.get(key, {}), stage, strategy if strategy in _INFERENCE else method, kind, seed))
+        phases = list(_passed(memory.get(key, {}), stage, way, kind, seed))
         sizes = [bytes_of(phase) for phase in phases]
         known = [size for size in sizes if size is not None]
         peaks[stage] = max(known) if known and len(known) == len(sizes) else None

@@ -84,7 +84,7 @@ def stage_peaks(
     runs = {(row.task, row.seed) for row in rows if row.family == family and Way.of(row) == way}
     costs = [cost_of(memory, family=family, task=task, seed=seed, **about) for task, seed in runs]
     peaks: dict[str, int | None] = {}
-    for stage in route_of(memory, family, way.method, way.strategy):
+    for stage in route_of(memory, family, way.method, way.kind, way.strategy):
         known = [peak for cost in costs if (peak := cost.peaks[stage]) is not None]
         peaks[stage] = max(known) if known and len(known) == len(costs) else None
     return peaks

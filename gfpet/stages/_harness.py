@@ -73,6 +73,12 @@ class StageRun:
         self._state.record_point(series, step, float(value))
         self._tracker.point(series, step, float(value))
 
+    def carries_nothing(self) -> bool:
+        """Whether `kinds` is empty, so that a stage that carries modules of S over has nothing to do; says so."""
+        if not self.params.kinds:
+            self.say("kinds is empty: nothing of the small model is carried over, and there is nothing to do here.")
+        return not self.params.kinds
+
     def log_results(self, rows: Iterable[ResultRow]) -> None:
         """Add rows to `<output>/results.json`. A resumed stage gives all its rows again."""
         self.rows += rows

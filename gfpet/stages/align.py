@@ -38,8 +38,10 @@ _HELD_OUT = 10
 
 
 def align(family: str) -> None:
-    """Write `maps.safetensors` and `layers.json`."""
+    """Write `maps.safetensors` and `layers.json`; nothing where nothing is carried over."""
     with stage("align", family) as run:
+        if run.carries_nothing():
+            return
         section = run.params.align
         small, large = load_model(run.params, family, "small"), load_model(run.params, family, "large")
         require_same_tokenizer(small, large)

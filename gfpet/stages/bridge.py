@@ -39,6 +39,9 @@ _SPLITS = ("train", "dev", "eval")
 def bridge(family: str, task: str) -> None:
     """Write the plugged modules, their `W_plug`, and the rows of method `bridge_alone`."""
     with stage("bridge", f"{family}/{task}") as run:
+        run.log_results([])
+        if run.carries_nothing():
+            return
         large = load_model(run.params, family, "large")
         data = load_examples(run.params, task, large)
         dims, shape, device = large.family.dims(large.model.config), large.family, large.device

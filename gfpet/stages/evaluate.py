@@ -30,9 +30,11 @@ def evaluate(family: str, task: str) -> None:
     with stage("evaluate", f"{family}/{task}") as run:
         section = run.params.evaluate
         # Before L is there: the maps of a large pair are a good part of its size, the plugged modules are not.
-        controls = _random(run, family, task) if "random_w_plug" in section.controls else {}
-        data, small = _small(run, family, task)
-        large = Lab(run, load_model(run.params, family, "large"), data)
+        controls = _random(run, family, task) if run.params.kinds and "random_w_plug" in section.controls else {}
+        of_small = _small(run, family, task) if run.params.kinds and "logits" in section.strategies else None
+        loaded = load_model(run.params, family, "large")
+        data, small = of_small or (load_examples(run.params, task, loaded), {})
+        large = Lab(run, loaded, data)
         maker, trial = RowMaker(run.params, family, task, ("small", "large")), Trial(task, data.dev)
         zero = large.plain("infer/zero-shot")
         if "zero_shot" in section.controls:
@@ -44,10 +46,12 @@ def evaluate(family: str, task: str) -> None:
                 run.log_results(
                     maker.rows("plugged", one.score(data.eval), data.eval, strategy=one.strategy, seed=seed)
                 )
-            for kind in run.params.kinds:
-                name = f"{kind}-seed{seed}"
-                module = PetModule.load(OUTPUTS / "bridge" / family / task / f"{name}.safetensors")
-                found = _of_module(run, large, trial, name, seed, module, zero, small, data.train)
+            for kind in run.params.kinds or ("",):
+                name, found = f"seed{seed}", list[Contender]()
+                if kind:
+                    name = f"{kind}-{name}"
+                    module = PetModule.load(OUTPUTS / "bridge" / family / task / f"{name}.safetensors")
+                    found = _of_module(run, large, trial, name, seed, module, zero, small, data.train)
                 if "auto" in section.strategies:
                     picked = best([contender("zero_shot", zero, trial), *found, *write])
                     choices[name] = _told(run, name, picked, [*found, *write])
@@ -83,16 +87,14 @@ def _small(run: StageRun, family: str, task: str) -> tuple[TaskData, dict[str, S
     """
     loaded = load_model(run.params, family, "small")
     data = load_examples(run.params, task, loaded)
-    scorers: dict[str, Scorer] = {}
-    if "logits" in run.params.evaluate.strategies:
-        lab = Lab(run, loaded, data)
-        scorers[""] = lab.plain("infer-small/zero-shot")
-        for name, _ in _names(run):
-            tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
-            scorers[name] = lab.plugged(f"infer-small/{name}", tuned)
-        for score in scorers.values():
-            for split in (data.dev, data.eval):
-                score(split)
+    lab = Lab(run, loaded, data)
+    scorers = {"": lab.plain("infer-small/zero-shot")}
+    for name, _ in _names(run):
+        tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
+        scorers[name] = lab.plugged(f"infer-small/{name}", tuned)
+    for score in scorers.values():
+        for split in (data.dev, data.eval):
+            score(split)
     return data, scorers
 
 

@@ -20,15 +20,15 @@ def reference(family: str, task: str) -> None:
     """Write the large model's modules, and the rows of methods `gradient` (a module) and `full`."""
     with stage("reference", f"{family}/{task}") as run:
         section, params = run.params.reference, run.params
+        modules = [method for method in section.methods if method != "full"]
         run.log_results([])
-        kinds = [kind for kind in params.kinds if kind in section.methods]
         if not section.methods:
             run.say("reference.methods is empty: no gradients of the large model, and no columns that need them.")
             return
         large = load_model(params, family, "large", dtype=section.dtype)
         data = load_examples(params, task, large)
         maker = RowMaker(params, family, task, ("large",))
-        for kind in kinds:
+        for kind in [kind for kind in params.kinds or modules if kind in modules]:
             for seed in params.seeds:
                 rate = section.learning_rate[kind]
                 _, said = fit_module(run, large, data, section, kind=kind, seed=seed, learning_rate=rate)

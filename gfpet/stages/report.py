@@ -16,7 +16,9 @@ def report() -> None:
     """Read what the stages of all configured families and tasks wrote, and write `reports/`."""
     with stage("report") as run:
         params = run.params
-        scope = Scope(params.families, params.tasks, params.kinds, params.seeds)
+        # Where nothing is carried over from S, the references have kinds all the same.
+        kinds = params.kinds or tuple(method for method in params.reference.methods if method != "full")
+        scope = Scope(params.families, params.tasks, kinds, params.seeds)
         collected = collect(Path(), scope)
         for path in collected.missing:
             run.say(f"not there, so the report does without: {path}")

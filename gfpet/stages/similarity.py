@@ -128,6 +128,9 @@ class _Text:
 def similarity(family: str) -> None:
     """Write `similarity.json`: `{"rows": [...]}`, one row a task, kind, seed and measure."""
     with stage("similarity", family) as run:
+        if run.carries_nothing():
+            _write(run.output / "similarity.json", [])
+            return
         small, large = load_model(run.params, family, "small"), load_model(run.params, family, "large")
         require_same_tokenizer(small, large)
         models = _Models(

@@ -16,6 +16,9 @@ from gfpet.stages._rows import RowMaker
 def tune(family: str, task: str) -> None:
     """Write `<kind>-seed<seed>.safetensors` and the rows of method `small_tuned`."""
     with stage("tune", f"{family}/{task}") as run:
+        run.log_results([])
+        if run.carries_nothing():
+            return
         section = run.params.tune
         small = load_model(run.params, family, "small")
         data = load_examples(run.params, task, small)

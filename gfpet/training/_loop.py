@@ -18,6 +18,9 @@ from gfpet.memory import Step, no_step
 from gfpet.scoring import Batch, EncodedExample, collate
 from gfpet.training._checkpoint import BestValues, Progress, load_checkpoint, save_checkpoint
 
+_SETTLED = 0.01
+"""Held-out loss, in nats an example, below which a perfect held-out score ends training: little is left to learn."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -111,6 +114,8 @@ def train(
     hooks: Hooks = NO_HOOKS,
 ) -> Outcome:
     """Train with AdamW until the epochs are over or the held-out score stops rising; keeps the best epoch.
+
+    Unless `settings.patience` is 0, a perfect score with next to no loss ends it, too.
 
     Args:
         groups: leaf tensors; they are changed in place.
@@ -215,4 +220,7 @@ def _end_epoch(
         progress.best_score, progress.best_loss, progress.best_epoch = score, loss, progress.epoch
         best.keep()
     waited = progress.epoch - progress.best_epoch
-    progress.finished = progress.epoch >= settings.epochs or 0 < settings.patience <= waited
+    settled = score >= 1.0 and loss < _SETTLED
+    progress.finished = progress.epoch >= settings.epochs or (
+        settings.patience > 0 and (settled or waited >= settings.patience)
+    )

@@ -48,21 +48,34 @@ class DirectWrite:
         normed = {stack: _normed(states.to(self.tensors["up"].dtype)) for stack, states in streams.items()}
         here = normed["decoder"][:, *at]
         inner = torch.einsum("nrd,ndb->rb", here, self.tensors["decoder.read"]) + self.tensors["bias"]
+        rows, slot = _places(batch.read_row, batch.texts["decoder"].ids.shape[0])
         for stack, states in normed.items():
             seen = _seen(batch.texts[stack], *at, causal=stack == "decoder")
-            inner = inner + sum(self._attended(stack, here[-1], states, seen, batch.read_row))
+            inner = inner + sum(self._attended(stack, here[-1], states, seen, (rows, slot)))
         return gelu(inner) @ self.tensors["up"] + self.tensors["up_bias"]
 
     def _attended(
-        self, stack: str, asking: Tensor, states: Tensor, seen: Tensor, rows: Tensor
+        self, stack: str, asking: Tensor, states: Tensor, seen: Tensor, places: tuple[Tensor, Tensor]
     ) -> Iterator[Float[Tensor, "reads b"]]:
-        """Tap by tap, so that only one tap's attention is there at a time."""
+        """Tap by tap, so that only one tap's attention is there at a time.
+
+        Few positions ask, so that the maps go to what they ask and find, and never to the text: x K · q = x · K q.
+        """
+        size = (states.shape[1], int(places[1].max()) + 1)
+        unseen = seen.new_zeros(*size, seen.shape[-1]).index_put(places, seen).logical_not().unsqueeze(2)
+        # A place that nothing asks from sees all of the text: a softmax of nothing is not a number.
+        unseen = unseen.logical_and(~unseen.all(-1, keepdim=True))
         for tap, text in enumerate(states):
-            query, key, value = (self.tensors[f"{stack}.{part}"][tap] for part in ("query", "key", "value"))
-            asked, keys, values = (self._by_head(lines) for lines in (asking @ query, text @ key, text @ value))
-            weights = torch.einsum("rhk,rthk->rht", asked, keys[rows]) / asked.shape[-1] ** 0.5
-            weights = weights.masked_fill(~seen.unsqueeze(1), -torch.inf).softmax(-1)
-            yield torch.einsum("rht,rthb->rhb", weights, values[rows]).flatten(1)
+            query, key, value = (
+                self._by_head(self.tensors[f"{stack}.{part}"][tap]) for part in ("query", "key", "value")
+            )
+            asked = torch.einsum("rd,dhk->rhk", asking, query) / query.shape[-1] ** 0.5
+            asked = torch.einsum("rhk,dhk->rhd", asked, key)
+            asked = asked.new_zeros(*size, *asked.shape[1:]).index_put(places, asked)
+            weights = (asked.flatten(1, 2) @ text.mT).unflatten(1, (size[1], -1))
+            weights = weights.masked_fill(unseen, -torch.inf).softmax(-1)
+            found = (weights.flatten(1, 2) @ text).unflatten(1, (size[1], -1))[places]
+            yield torch.einsum("rhd,dhb->rhb", found, value).flatten(1)
 
     def _by_head(self, lines: Tensor) -> Tensor:
         return lines.view(*lines.shape[:-1], self.heads, -1)
@@ -127,6 +140,12 @@ def start_write(
 
 def _normed(states: Tensor) -> Tensor:
     return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + _EPSILON)
+
+
+def _places(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Of each read its row, and its number among that row's reads; the reads come row by row."""
+    each = torch.bincount(rows, minlength=count)
+    return rows, torch.arange(len(rows), device=rows.device) - (each.cumsum(0) - each)[rows]
 
 
 def _seen(text: Padded, rows: Tensor, positions: Tensor, *, causal: bool) -> Tensor:

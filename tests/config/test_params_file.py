@@ -123,6 +123,13 @@ def test_an_override_that_does_not_fit_changes_nothing(project: Path, override: 
     assert project.read_bytes() == before
 
 
+def test_no_kinds_need_the_strategy_that_does_without(project: Path) -> None:
+    with pytest.raises(ConfigError, match=r"kinds is empty, and evaluate.strategies \['paper'\] has no 'write'"):
+        apply_preset(None, ["kinds=[]", "evaluate.strategies=[paper]"], project)
+    apply_preset(None, ["kinds=[]"], project)
+    assert load_params(project).kinds == ()
+
+
 def test_numbers_are_read_as_dvc_reads_them(project: Path) -> None:
     apply_preset(None, ["bridge.learning_rate=3e-5"], project)
     assert load_params(project).bridge.learning_rate == 3e-5

@@ -107,15 +107,19 @@ def test_a_condition_holds_up_to_its_bounds(tmp_path: Path) -> None:
         assert f"missed{misses}" in (tmp_path / "reports" / "benchmark.md").read_text()
 
 
-def test_a_way_without_a_kind_is_timed_beside_the_fastest_kind_by_gradients() -> None:
+def test_a_way_without_a_kind_stands_beside_each_kind_by_gradients() -> None:
     ways = (("plugged", "", "write", 3.0), ("gradient", "lora", "", 8.0), ("gradient", "prefix", "", 6.0))
     zero = ReportRow(**about("zero_shot", "", ""), seconds=1.0)
     rows = [zero, *(ReportRow(**about(*way[:3]), seconds=way[3]) for way in ways)]
     scope = Scope(families=("gpt2",), tasks=("cb",), kinds=("lora", "prefix"), seeds=(0,))
-    (line,) = benchmark_table(rows, scope).rows
-    assert (line[0], *line[-2:]) == ("gpt2, any kind (write)", "3.0", "6.0")
-    (unmeasured,) = benchmark_table([*rows[:1], replace(rows[1], seconds=None)], scope).rows
-    assert unmeasured[-2:] == ("", "")
+    assert [(line[0], *line[-2:]) for line in benchmark_table(rows, scope).rows] == [
+        ("gpt2, any kind, beside lora (write)", "3.0", "8.0"),
+        ("gpt2, any kind, beside prefix (write)", "3.0", "6.0"),
+    ]
+    unmeasured = benchmark_table([*rows[:1], replace(rows[1], seconds=None)], scope).rows
+    assert [line[-2:] for line in unmeasured] == [("", ""), ("", "")]
+    (alone,) = benchmark_table(rows[:2], replace(scope, kinds=())).rows
+    assert (alone[0], *alone[-2:]) == ("gpt2, any kind (write)", "3.0", "")
 
 
 def about(method: str, kind: str, strategy: str) -> dict[str, Any]:

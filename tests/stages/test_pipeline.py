@@ -154,6 +154,30 @@ def test_without_references_everything_else_still_runs(tiny_project: Path) -> No
 
 
 @pytest.mark.slow
+def test_without_kinds_the_direct_write_runs_alone(tiny_project: Path) -> None:
+    """Beside what L reaches with modules by gradients, which are not S's."""
+    apply_preset(None, ["kinds=[]", "tasks=[boolq]", "reference.methods=[lora, adapter]"], tiny_project / "params.yaml")
+    for stage in ORDER:
+        if "copa" not in stage:
+            run_stage(*stage)
+    rows = json.loads((tiny_project / "reports/results.json").read_text())
+    found = {(row["method"], row["kind"], row["strategy"]) for row in rows}
+    assert found == {
+        *((guess, "", "") for guess in GUESSES),
+        ("zero_shot", "", ""),
+        ("plugged", "", "write"),
+        ("plugged", "", "auto"),
+        ("gradient", "lora", ""),
+        ("gradient", "adapter", ""),
+    }
+    assert all(row["seconds"] for row in rows if row["method"] == "plugged" and row["seed"] is not None)
+    chosen = json.loads((tiny_project / "outputs/evaluate/gpt2/boolq/chosen.json").read_text())
+    assert set(chosen["seed0"]["dev_scores"]) == {"write"}
+    benchmark = (tiny_project / "reports/benchmark.md").read_text()
+    assert "| gpt2, any kind, beside adapter (write) |" in benchmark
+
+
+@pytest.mark.slow
 def test_a_killed_stage_resumes_and_ends_as_an_unbroken_one(tiny_project: Path) -> None:
     apply_preset(
         None,

@@ -161,6 +161,13 @@ def test_patience_ends_training(patience: int, epochs: int) -> None:
     assert (outcome.epochs, outcome.best_epoch, outcome.steps) == (epochs, 2, epochs * STEPS_PER_EPOCH)
 
 
+@pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (5, 4)])
+def test_a_perfect_score_with_no_loss_left_ends_training_unless_nothing_does(patience: int, epochs: int) -> None:
+    problem = Problem(scores=[0.9, 1.0, 0.9, 1.0, 1.0, 1.0], losses=[0.001, 0.5, 0.001, 0.005, 0.001, 0.0005])
+    outcome = problem.run(replace(SETTINGS, epochs=6, patience=patience))
+    assert (outcome.epochs, outcome.best_epoch) == (epochs, epochs)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_accumulated_batches_equal_one_large_one(batch_size: int) -> None:
     """14 examples do not divide by 8: in the last step, each example counts the same all the same."""

@@ -1,0 +1,77 @@
+"""What each way of adapting L takes in time, beside a module on L by gradients: all of it, and up to its best epoch.
+
+Usage, after a `gfpet run` or `gfpet bench` with references: python -m benchmarks.times [KIND]
+
+KIND is that of the module by gradients, `lora` by default. Seconds a task, means over tasks and seeds, of all stages
+that a way goes through. Ours run all their epochs; gradients are also counted up to the epoch that is kept, without
+what it takes to score the evaluation examples.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from gfpet.errors import DataError
+from gfpet.params_file import load_params
+from gfpet.report import ReportRow, Table
+from tasks.workspace import find_root
+
+
+def times(root: Path, kind: str) -> list[Table]:
+    """A table for each family of the last run.
+
+    Raises:
+        DataError: there is no report, or L was not tuned with such a module.
+    """
+    path = root / "reports" / "results.json"
+    if not path.is_file():
+        raise DataError(f"no results at {path}; make them first: gfpet run.")
+    rows = [ReportRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    rows = [row for row in rows if row.metric == "score"]
+    return [_table(root, rows, family, kind) for family in load_params(root / "params.yaml").families]
+
+
+def _table(root: Path, rows: list[ReportRow], family: str, kind: str) -> Table:
+    own = [row for row in rows if row.family == family]
+    tuned = [row for row in own if (row.method, row.kind) == ("gradient", kind)]
+    if not tuned:
+        raise DataError(f"{family}: no results of L tuned with {kind}; put it into reference.methods and run again.")
+    whole = statistics.fmean(row.seconds or 0.0 for row in tuned)
+    to_best = statistics.fmean(_seconds_to_best(root, row) for row in tuned)
+    body = []
+    for way in dict.fromkeys((row.method, row.kind, row.strategy) for row in own):
+        measured = [row for row in own if (row.method, row.kind, row.strategy) == way and row.value is not None]
+        seconds = [row.seconds for row in measured if row.seconds is not None]
+        if way[0] in ("plugged", "gradient", "full") and measured and len(seconds) == len(measured):
+            score, spent = statistics.fmean(row.value or 0.0 for row in measured), statistics.fmean(seconds)
+            name = ", ".join(part for part in way if part)
+            body.append((name, f"{100 * score:.1f}", f"{spent:.1f}", f"{spent / whole:.2f}", f"{spent / to_best:.2f}"))
+    title = f"{family}: {kind} on L by gradients takes {whole:.1f} s a task, {to_best:.1f} s to its best epoch"
+    return Table(title, ("way", "score", "seconds", "of gradients'", "of theirs to the best epoch"), body)
+
+
+def _seconds_to_best(root: Path, row: ReportRow) -> float:
+    """Seconds of training up to the epoch whose values were kept: by held-out score, then by loss."""
+    name, where = f"{row.kind}-seed{row.seed}", f"reference/{row.family}/{row.task}"
+    curves: dict[str, dict[int, float]] = {}
+    with (root / "curves" / f"{where}.csv").open(encoding="utf-8", newline="") as lines:
+        for line in csv.DictReader(lines):
+            curves.setdefault(line["series"], {})[int(line["step"])] = float(line["value"])
+    score, loss = curves[f"{name}/dev_score"], curves[f"{name}/dev_loss"]
+    best = max(sorted(score), key=lambda step: (score[step], -loss[step]))
+    record = json.loads((root / "metrics" / f"{where}.json").read_text(encoding="utf-8"))
+    return float(record["memory"][f"train/{name}"]["seconds"]) * best / max(score)
+
+
+def main() -> None:
+    """Print the tables."""
+    for table in times(find_root(Path.cwd()), sys.argv[1] if len(sys.argv) > 1 else "lora"):
+        print(table.markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -100,6 +100,40 @@ def test_a_read_does_not_see_what_comes_after_it() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_it_writes_what_its_formula_says(family: str) -> None:
+    """Read by read, tap by tap and head by head, with every position's own key and value."""
+    make, encode, _ = FAMILIES[family]
+    loaded = make()
+    write, generator = fresh(loaded, noise=0.3), torch.Generator().manual_seed(5)
+    of = write.tensors
+    _, batch = next(batches(encode(VERBALIZER + RANKING), size=4, pad=END if family == "gpt2" else 0))
+    assert batch.read_row.bincount().max() > 1
+    streams = {
+        stack: torch.randn(len(taps), *batch.texts[stack].ids.shape, 16, generator=generator)
+        for stack, taps in write.taps.items()
+    }
+    normed = {stack: x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() for stack, x in streams.items()}
+    wanted = []
+    for row, position in zip(batch.read_row.tolist(), batch.read_position.tolist(), strict=True):
+        here = normed["decoder"][:, row, position]
+        inner = of["bias"] + sum(x @ read for x, read in zip(here, of["decoder.read"], strict=True))
+        for stack, states in normed.items():
+            real = batch.texts[stack].is_real[row].clone()
+            if stack == "decoder":
+                real[position + 1 :] = False
+            for tap, text in enumerate(states[:, row, real]):
+                heads = []
+                for query, key, value in zip(
+                    *(of[f"{stack}.{part}"][tap].chunk(2, dim=-1) for part in ("query", "key", "value")), strict=True
+                ):
+                    weights = (text @ key @ (here[-1] @ query) / key.shape[-1] ** 0.5).softmax(0)
+                    heads.append(weights @ (text @ value))
+                inner = inner + torch.cat(heads)
+        wanted.append(torch.nn.functional.gelu(inner) @ of["up"] + of["up_bias"])
+    torch.testing.assert_close(write(streams, batch), torch.stack(wanted), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_training_lowers_the_loss_and_leaves_the_large_model_alone(family: str, tmp_path: Path) -> None:
     make, _, task = FAMILIES[family]
     loaded = make()

@@ -39,7 +39,12 @@ ONLY_FOR = {"gfpet.world": {"prepare", "pretrain"}}
 READ_BEFORE_THE_START = {"kinds", "modules.prefix.length"}
 """Parameters that the shared loader compares with the model's length and then leaves alone."""
 
-NOT_CALLED = {"bridge": {"modules"}, "write": {"modules"}, "derive": {"modules", "evaluate.batch_size"}}
+NOT_CALLED = {
+    "bridge": {"modules"},
+    "write": {"modules"},
+    "derive": {"modules", "evaluate.batch_size"},
+    "prune": {"modules", "evaluate.batch_size"},
+}
 """Parameters that a shared helper reads in a function which these stages do not call."""
 
 OPTIONAL = {

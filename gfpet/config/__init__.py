@@ -14,7 +14,7 @@ from gfpet.config._forward import Align, Evaluate, Plug, Prune, Similarity
 from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Models, Pair
 from gfpet.config._modules import Modules
 from gfpet.config._section import Chosen, Distinct, FamilyName, Kind, NonNegative, Section, Site, Task
-from gfpet.config._training import Bridge, Derive, Loop, Optimisation, Reference, Tune, Write
+from gfpet.config._training import Bridge, Derive, Heal, Loop, Optimisation, Reference, Tune, Write
 
 
 class Params(Section):
@@ -55,6 +55,7 @@ class Params(Section):
 __all__ = [
     "DERIVE",
     "Checkpoint",
+    "Heal",
     "LargeCheckpoint",
     "Loop",
     "Optimisation",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gfpet.config._section import Chosen, Distinct, Positive, PositiveFloat, Section
+from gfpet.config._training import Heal
 
 
 class Align(Section):
@@ -40,6 +41,8 @@ class Prune(Section):
     """Training examples that importance is measured on."""
     batch_size: Positive = 16
     """Examples read at a time; `fisher` takes one by definition."""
+    heal: Heal = Heal()
+    """A distilled Bridge: before any task it learns what L says on text without labels; by default it does not."""
 
 
 class Plug(Section):

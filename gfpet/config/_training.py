@@ -40,10 +40,10 @@ class Optimisation(Loop):
 
 
 class Heal(Optimisation):
-    """Distilling the large model into the derived one, on text without labels."""
+    """Distilling the large model into one that was cut out of it, on text without labels."""
 
     epochs: NonNegative = 0
-    """0 leaves the derived model as it was cut out."""
+    """0 leaves the model as it was cut out."""
     batch_size: Positive = 8
     examples: Positive = 1024
     """Contexts of training examples (over all tasks, answers left out) to learn from."""

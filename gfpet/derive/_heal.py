@@ -1,9 +1,9 @@
-"""Healing: the kept blocks learn the large model's next-token distributions on text without labels.
+"""Healing: what was cut out of the large model learns its next-token distributions on text without labels.
 
     loss = mean over tokens of KL(L ‖ S)
 
-L runs forward only. Embeddings and head stay as they are: they are L's own, the widths are the same, and in small
-models they are most of the weights.
+S: fewer blocks of L (stage `derive`), or the Bridge (stage `prune`). L runs forward only. Embeddings and head stay as
+they are: they are L's own, and in small models they are most of the weights.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def heal(
 def _divergence(
     states: Float[Tensor, "tokens d"],
     head: Float[Tensor, "vocabulary d"],
-    wanted: Float[Tensor, "tokens d"],
-    wanted_head: Float[Tensor, "vocabulary d"],
+    wanted: Float[Tensor, "tokens d_wanted"],
+    wanted_head: Float[Tensor, "vocabulary d_wanted"],
 ) -> Float[Tensor, ""]:
     """Sum over tokens of KL(L ‖ S)."""
     with torch.no_grad():

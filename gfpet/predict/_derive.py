@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gfpet.config import Params
+from gfpet.config import Heal, Params
 from gfpet.derive import LOOKED_AT, READ_AT_ONCE, block_changes, evenly, heal, with_blocks
 from gfpet.errors import ModelError
 from gfpet.families import find_family
@@ -55,18 +55,25 @@ def derive_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryRea
         small = LoadedModel(with_blocks(large.model, family, kept), family, large.tokenizer, "derived")
     readings.append(cutting.reading)
     if section.heal.epochs:
-        size = section.heal.batch_size
-        with measure("heal", [small.model, large.model]) as healing:
-            heal(
-                small,
-                frozen,
-                work.split(family, 2, size).encoded,
-                work.split(family, 1, size).encoded,
-                settings(size),
-                pad=0,
-                learning_rate=section.heal.learning_rate,
-                gradient_checkpointing=wants_checkpointing(section.heal.gradient_checkpointing, small.model),
-                hooks=Hooks(step=healing.step, quiet=True),
-            )
-        readings.append(healing.reading)
+        readings.append(heal_reading(small, large, frozen, work, section.heal))
     return max(readings, key=lambda reading: reading.cpu_live_peak_bytes or 0)
+
+
+def heal_reading(
+    cut: LoadedModel, large: LoadedModel, frozen: FrozenModel, work: Workload, section: Heal
+) -> MemoryReading:
+    """Distilling the large model into one that was cut out of it."""
+    size = section.batch_size
+    with measure("heal", [cut.model, large.model]) as meter:
+        heal(
+            cut,
+            frozen,
+            work.split(large.family, 2, size).encoded,
+            work.split(large.family, 1, size).encoded,
+            settings(size),
+            pad=0,
+            learning_rate=section.learning_rate,
+            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, cut.model),
+            hooks=Hooks(step=meter.step, quiet=True),
+        )
+    return meter.reading

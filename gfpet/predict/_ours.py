@@ -16,7 +16,7 @@ from gfpet.memory import MemoryReading, Resident, Step, measure
 from gfpet.models import LoadedModel, require_library
 from gfpet.modules import PetModule, inserted, module_sites
 from gfpet.plug import LayerMap, LayerMapName, Projection, layer_map, spaces_of
-from gfpet.predict._derive import derive_peak
+from gfpet.predict._derive import derive_peak, heal_reading
 from gfpet.predict._few_bits import into_few_bits
 from gfpet.predict._methods import Peaks, infer, settings
 from gfpet.predict._workload import Shape, Workload, make_bridge, shaped
@@ -264,12 +264,16 @@ def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: P
 
 
 def prune_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Importance, then cutting the Bridge out: the larger of the two."""
+    """Importance, cutting the Bridge out, and distilling L into it if that is asked for: the largest of them."""
     with measure("importance", [large.model]) as meter:
         _importance(large, work, params, meter.step)
     with measure("cut", [large.model]) as cutting, cutting.step():
-        make_bridge(large, params)
-    return max(meter.reading, cutting.reading, key=lambda reading: reading.cpu_live_peak_bytes or 0)
+        bridge = make_bridge(large, params)
+    readings = [meter.reading, cutting.reading]
+    if params.prune.heal.epochs:
+        cut_out = LoadedModel(bridge.model, large.family, large.tokenizer, "Bridge")
+        readings.append(heal_reading(cut_out, large, FrozenModel(large.model), work, params.prune.heal))
+    return max(readings, key=lambda reading: reading.cpu_live_peak_bytes or 0)
 
 
 def _importance(loaded: LoadedModel, work: Workload, params: Params, step: Step) -> None:

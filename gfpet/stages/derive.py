@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from gfpet.models import LoadedModel
     from gfpet.scoring import Batch, EncodedExample
 
-# One text in so many is held out of healing.
-_HELD_OUT = 10
-
 
 def derive(family: str) -> None:
     """Write `source.json`, and where the small model is derived, its checkpoint `small/`."""
@@ -37,6 +34,7 @@ def _derive(run: StageRun, family: str) -> None:
     from gfpet.frozen import FrozenModel
     from gfpet.models import LoadedModel
     from gfpet.stages._family import mixed_examples
+    from gfpet.stages._heal import healed
     from gfpet.stages._inputs import load_model
     from gfpet.task_data import pad_token
 
@@ -71,39 +69,11 @@ def _derive(run: StageRun, family: str) -> None:
         run.say(f"{stack}: blocks {', '.join(map(str, blocks))} of {depths[stack]} stay; {count:,} parameters in all")
     run.log_value("small_parameters", count)
     if section.heal.epochs:
-        _heal(run, small, frozen, text[: section.heal.examples], pad)
+        healed(run, section.heal, small, large, frozen, text[: section.heal.examples], pad=pad)
     run.log_value("large_forward_passes", frozen.forward_passes)
     model.save_pretrained(run.output / "small")  # type: ignore[operator]
     large.tokenizer.save_pretrained(run.output / "small")
     _note(run, {"derived": True, "kept": {stack: list(blocks) for stack, blocks in kept.items()}, "depths": depths})
-
-
-def _heal(run: StageRun, small: LoadedModel, frozen: Any, text: list[EncodedExample], pad: int) -> None:
-    from gfpet.derive import heal
-    from gfpet.stages._fit import log_outcome, training_hooks
-    from gfpet.stages._inputs import settings_of
-    from gfpet.tuning import wants_checkpointing
-
-    section = run.params.derive.heal
-    split = len(text) - max(1, len(text) // _HELD_OUT)
-    with run.measure("heal", resident=[small.model]) as meter:
-        outcome = heal(
-            small,
-            frozen,
-            text[:split],
-            text[split:],
-            settings_of(section),
-            pad=pad,
-            learning_rate=section.learning_rate,
-            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, small.model),
-            hooks=training_hooks(run, "heal", meter),
-        )
-    log_outcome(run, "heal", outcome)
-    run.log_value("heal/dev_divergence", outcome.best_loss)
-    run.say(
-        f"healed on {split} texts: the most likely next token is L's in {100 * outcome.best_score:.1f} % of held-out "
-        f"tokens, {outcome.best_loss:.3f} nats from L"
-    )
 
 
 def _batches(text: list[EncodedExample], large: LoadedModel, pad: int) -> list[Batch]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from gfpet.derive import contexts
 from gfpet.families import Dims
 from gfpet.frozen import FrozenModel
 from gfpet.models import LoadedModel
@@ -24,8 +25,11 @@ from gfpet.prune import (
     save_bridge,
 )
 from gfpet.scoring import Batch, collate, head_of
+from gfpet.stages._family import mixed_examples
 from gfpet.stages._harness import StageRun, main, stage
+from gfpet.stages._heal import healed
 from gfpet.stages._inputs import load_examples, load_model
+from gfpet.task_data import pad_token
 
 
 def prune(family: str) -> None:
@@ -40,6 +44,8 @@ def prune(family: str) -> None:
         kept = choose(importance, small_dims, large.family)
         with run.measure("cut", resident=[large.model]) as meter, meter.step():
             bridge = Bridge(cut(large.model, large.family, small_dims, kept), small_dims, kept)
+        if section.heal.epochs:
+            _distilled(run, bridge, large)
         save_bridge(bridge, large.model.config, run.output)
         before = sum(parameter.numel() for parameter in large.model.parameters())
         run.say(
@@ -50,6 +56,18 @@ def prune(family: str) -> None:
         run.log_value("bridge_parameters", bridge.parameters)
         run.log_value("large_parameters", before)
         run.log_value("parameter_ratio", before / bridge.parameters)
+
+
+def _distilled(run: StageRun, bridge: Bridge, large: LoadedModel) -> None:
+    section, pad = run.params.prune.heal, pad_token(large.tokenizer)
+    text = contexts(
+        mixed_examples(run.params, section.examples),
+        large.tokenizer,
+        max_length=run.params.models.max_length,
+        frame=large.frame,
+    )
+    cut_out = LoadedModel(bridge.model, large.family, large.tokenizer, "Bridge")
+    healed(run, section, cut_out, large, FrozenModel(large.model), text, pad=pad)
 
 
 def _sizes(stack: str, whole: Dims, less: Dims) -> str:

@@ -92,7 +92,7 @@ def test_every_problem_is_told_at_once(project: Path) -> None:
         "tune.patience: got '3'; it must be a valid integer",
         (
             "prune.factr: unknown key; did you mean 'factor'?; allowed here: "
-            "importance, reduction, factor, examples, batch_size"
+            "importance, reduction, factor, examples, batch_size, heal"
         ),
     ]
 

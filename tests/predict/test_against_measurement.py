@@ -104,6 +104,17 @@ def test_a_small_model_made_of_the_large_one(choice: str, layers: int, tmp_path:
         assert foretold["derive"].cpu_live_split["optimizer"] >= 2 * of_small
 
 
+def test_a_bridge_that_the_large_model_is_distilled_into(tmp_path: Path) -> None:
+    params = with_values(PLAIN, {"prune.heal.epochs": 1, "prune.heal.batch_size": 2})
+    foretold, measured = (
+        shared_stages(SMALL, LARGE, each, params, only=["prune"]) for each in (WORK, replace(WORK, real=tmp_path))
+    )
+    _compare(foretold, measured)
+    without = shared_stages(SMALL, LARGE, WORK, PLAIN, only=["prune"])["prune"].cpu_live_peak_bytes
+    assert without is not None
+    assert foretold["prune"].cpu_live_peak_bytes > without
+
+
 FEW_BITS = {
     "gpt2": LARGE.config,
     "llama": LlamaConfig(

@@ -27,6 +27,8 @@ SETTINGS = [
     "derive.layers=2",
     "derive.heal.epochs=2",
     "derive.heal.examples=20",
+    "prune.heal.epochs=2",
+    "prune.heal.examples=20",
     "align.method=identity",
     "align.layer_map=derived",
     "tune.epochs=1",
@@ -58,6 +60,9 @@ def test_the_whole_line_runs_with_a_derived_small_model(llama: Path) -> None:
     changes = [values[f"change/decoder.{block}"] for block in range(4)]
     assert kept[1] == max(range(1, 4), key=lambda block: changes[block])
     assert values["heal/dev_divergence"] > 0
+    distilled = json.loads((llama / "metrics/prune/llama.json").read_text())
+    assert distilled["values"]["heal/dev_divergence"] > 0
+    assert distilled["memory"]["heal"]["steps"] == 2 * 3  # 18 texts, 8 at a time
     assert load_pairs(llama / "outputs/align/llama/layers.json") == {
         "decoder": tuple((block, number) for number, block in enumerate(kept))
     }

@@ -7,8 +7,8 @@
 Span corruption (Raffel et al. 2020) of single words, nearly always words that say a fact: they are what has to be
 known. From one sentence with one sentinel a small model learns within minutes to look facts up; from longer rows alone
 it learned nothing in as long. A larger model goes on to two sentences and more sentinels (`Recipe.cuts`), later to four
-(`Recipe.long_from`), and can then be tuned on more tasks; a smaller one cannot (docs/log.md). Both get new blocks behind
-the decoder's last one when they know the facts (`Growth`).
+(`Recipe.long_from`), and can then be tuned on more tasks; a smaller one cannot (docs/log.md). Both get new blocks
+behind the decoder's last one when they know the facts (`Growth`).
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Usage, after a `gfpet run` or `gfpet bench` with references: python -m benchmarks.times [KIND]
 
 KIND is that of the module by gradients, `lora` by default. Seconds a task, means over tasks and seeds, of all stages
-that a way goes through. Ours run all their epochs; gradients are also counted up to the epoch that is kept, without
-what it takes to score the evaluation examples.
+that a way goes through. Ours count whole; gradients are also counted up to the epoch that is kept, without what it
+takes to score the evaluation examples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gfpet.errors import DataError
 from gfpet.params_file import load_params
-from gfpet.report import ReportRow, Table
+from gfpet.report import ReportRow, Table, read_rows
 from tasks.workspace import find_root
 
 
@@ -27,11 +27,7 @@ def times(root: Path, kind: str) -> list[Table]:
     Raises:
         DataError: there is no report, or L was not tuned with such a module.
     """
-    path = root / "reports" / "results.json"
-    if not path.is_file():
-        raise DataError(f"no results at {path}; make them first: gfpet run.")
-    rows = [ReportRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    rows = [row for row in rows if row.metric == "score"]
+    rows = [row for row in read_rows(root) if row.metric == "score"]
     return [_table(root, rows, family, kind) for family in load_params(root / "params.yaml").families]
 
 

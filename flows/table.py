@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from gfpet.errors import DataError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,12 +19,9 @@ def result_tables(root: Path) -> list[Table]:
     """
     from rich.table import Table
 
-    from gfpet.report import ReportRow, Scope, result_table
+    from gfpet.report import Scope, read_rows, result_table
 
-    path = root / "reports" / "results.json"
-    if not path.is_file():
-        raise DataError(f"no results at {path}; make them first: gfpet run.")
-    rows = [ReportRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    rows = read_rows(root)
     scope = Scope(
         families=tuple(dict.fromkeys(row.family for row in rows)),
         tasks=tuple(dict.fromkeys(row.task for row in rows)),

@@ -6,7 +6,7 @@ from gfpet.report._collect import Collected, Scope, SimilarityRow, collect
 from gfpet.report._costs import Cost, cost_of
 from gfpet.report._foretold import FORETOLD, forecast_table, write_forecasts
 from gfpet.report._foretold_plots import plot_modules
-from gfpet.report._rows import ReportRow, report_rows, write_rows
+from gfpet.report._rows import ReportRow, read_rows, report_rows, write_rows
 from gfpet.report._tables import Table, gap_table, memory_table, result_table, similarity_table
 from gfpet.report._write import write_report
 
@@ -24,6 +24,7 @@ __all__ = [
     "gap_table",
     "memory_table",
     "plot_modules",
+    "read_rows",
     "report_rows",
     "result_table",
     "similarity_table",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from gfpet.errors import DataError
 from gfpet.report._collect import Collected, finite, mean
 from gfpet.report._costs import cost_of
 from gfpet.results import ResultRow
@@ -94,6 +95,18 @@ def write_rows(folder: Path, rows: Sequence[ReportRow]) -> None:
     write_csv(folder / "results.csv", names, [[record[name] for name in names] for record in records])
     text = json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_rows(root: Path) -> list[ReportRow]:
+    """The rows of the last report, `reports/results.json` below the project's root.
+
+    Raises:
+        DataError: there is no report yet.
+    """
+    path = root / "reports" / "results.json"
+    if not path.is_file():
+        raise DataError(f"no results at {path}; make them first: gfpet run.")
+    return [ReportRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

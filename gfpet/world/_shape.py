@@ -28,6 +28,7 @@ class Growth:
     """How many; at the end of the decoder."""
     steps: int
     rate: float
+    """Peak of the learning rate, which starts anew."""
 
 
 @dataclass(frozen=True)

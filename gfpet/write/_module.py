@@ -48,10 +48,10 @@ class DirectWrite:
         normed = {stack: _normed(states.to(self.tensors["up"].dtype)) for stack, states in streams.items()}
         here = normed["decoder"][:, *at]
         inner = torch.einsum("nrd,ndb->rb", here, self.tensors["decoder.read"]) + self.tensors["bias"]
-        rows, slot = _places(batch.read_row, batch.texts["decoder"].ids.shape[0])
+        places = _places(batch.read_row, batch.texts["decoder"].ids.shape[0])
         for stack, states in normed.items():
             seen = _seen(batch.texts[stack], *at, causal=stack == "decoder")
-            inner = inner + sum(self._attended(stack, here[-1], states, seen, (rows, slot)))
+            inner = inner + sum(self._attended(stack, here[-1], states, seen, places))
         return gelu(inner) @ self.tensors["up"] + self.tensors["up_bias"]
 
     def _attended(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gfpet.config._section import Chosen, Distinct, Positive, PositiveFloat, Section
 from gfpet.config._training import Heal
@@ -84,14 +84,26 @@ class Evaluate(Section):
         "write",
         "auto",
     )
-    """Ways of using what was learned (docs/design.md). `auto` takes the one of the others, or none of them, that does
-    best on the held-out training examples."""
+    """Ways of using what was learned (docs/design.md)."""
+    auto: Distinct[Literal["paper", "scaled", "refined", "logits", "write"]] = ("write",)
+    """What strategy `auto` chooses among, beside the large model as it is: the one that does best on the held-out
+    training examples."""
     scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)
     """Factors on a plugged module that `scaled` tries beside 1, and on the small model's change that `logits` tries."""
     refine: Refine = Refine()
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     resamples: Positive = 1000
     """Bootstrap resamples behind each interval."""
+
+    @model_validator(mode="after")
+    def _auto_chooses_among_what_is_there(self) -> Evaluate:
+        lacking = [name for name in self.auto if name not in self.strategies]
+        if "auto" in self.strategies and lacking:
+            raise ValueError(
+                f"auto names {', '.join(lacking)}, which strategies {list(self.strategies)} lacks: "
+                "add it there, or take it out of auto"
+            )
+        return self
 
 
 class Similarity(Section):

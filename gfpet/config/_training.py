@@ -105,7 +105,8 @@ class Activations(Section):
 class Bridge(Optimisation):
     """Stage `bridge`: module, `W_plug`, `W_down` and the Bridge are fine-tuned together."""
 
-    epochs: Positive = 4
+    epochs: NonNegative = 4
+    """0: no Bridge is trained, and S's module is plugged through the closed-form maps as they are."""
     learning_rate: PositiveFloat = 1e-3
     """For the module and its maps."""
     bridge_learning_rate: PositiveFloat = 1e-3

@@ -32,7 +32,7 @@ OF_KIND = ("tune S", "bridge", "infer")
 
 
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
-    """Peaks of the stages that all kinds go through: `align`, `prune`, `cache`; `derive` and `write` if they do more
+    """Peaks of the stages that all kinds go through: `align`, `prune`; `derive`, `cache` and `write` if they do more
     than note that they are not wanted."""
     peaks: Peaks = {}
     with work.tensors():
@@ -43,7 +43,7 @@ def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, on
         if "prune" in only:
             # A model of its own: once L has been seen as frozen, `fisher` may not touch it.
             peaks["prune"] = prune_peak(_pair(small, large, work, params)[1], work, params)
-        if "cache" in only:
+        if "cache" in only and params.bridge.epochs:
             loaded = _pair(small, large, work, params)[1]
             bridge = make_bridge(loaded, params)
             peaks["cache"] = cache_peak(_cache(loaded, bridge, work, params)[0], loaded, bridge, work, params)
@@ -102,7 +102,7 @@ def kind_stages(
                 peaks["infer"] = infer(loaded, work, params, *plugged.tensors.values())
             del plugged
         del loaded
-        if "bridge" in only:
+        if "bridge" in only and params.bridge.epochs:
             peaks["bridge"] = bridge_peak(bridge, family, transfer, cache, plan, work, params, by_module)
     return peaks
 

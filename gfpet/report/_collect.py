@@ -32,6 +32,8 @@ class Scope:
     tasks: tuple[str, ...]
     kinds: tuple[str, ...]
     seeds: tuple[int, ...]
+    choice: tuple[str, ...] = ("write",)
+    """The strategies that `auto` chooses among."""
 
     def has(self, task: str, kind: str, seed: int | None) -> bool:
         """Whether a row belongs here; empty kind and no seed fit always."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +19,21 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "plugged": ("derive", "tune", "align", "prune", "bridge", "evaluate"),
     "logits": ("derive", "tune", "evaluate"),
     "write": ("write", "evaluate"),
-    "auto": ("derive", "tune", "align", "prune", "bridge", "write", "evaluate"),
-    "auto, nothing of S": ("write", "evaluate"),
     "gradient": ("reference",),
     "full": ("reference",),
 }
 """Stages that each method goes through, or a strategy of `plugged` whose way is another than the paper's; `derive` only
-where the small model was derived."""
+where the small model was derived. `auto` goes through those of all strategies that it chooses among."""
+_ORDER = ("derive", "tune", "align", "prune", "bridge", "write", "evaluate", "reference")
 
 _ZERO, _SMALL = "infer/zero-shot", ("infer-small/zero-shot", "infer-small/{tag}")
 _INFERENCE = {
     "zero_shot": (_ZERO,),
     "random_w_plug": ("infer-random/{tag}",),
     "scaled": ("infer/{tag}", "infer-scaled/{tag}"),
+    "refined": ("infer-refined/{tag}",),
     "logits": (_ZERO, *_SMALL),
     "write": ("infer/write-seed{seed}",),
-    "auto": (_ZERO, *_SMALL, "infer/{tag}", "infer-scaled/{tag}", "infer/write-seed{seed}"),
-    "auto, nothing of S": (_ZERO, "infer/write-seed{seed}"),
 }
 """Phases of stage `evaluate`, where each method or strategy has its own; all others have `infer/{tag}`."""
 
@@ -57,17 +55,30 @@ class Cost:
 
 
 def route_of(
-    memory: Mapping[tuple[str, ...], Phases], family: str, method: str, kind: str = "", strategy: str = ""
+    memory: Mapping[tuple[str, ...], Phases],
+    family: str,
+    method: str,
+    kind: str = "",
+    strategy: str = "",
+    choice: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """The stages that a method goes through in a family."""
-    route = ROUTES.get(_named(strategy, kind)) or ROUTES.get(method, ROUTES["plugged"])
+    """The stages that a method goes through in a family, in the order of the pipeline.
+
+    Args:
+        choice: the strategies that `auto` chooses among.
+    """
+    tried = _tried(method, kind, strategy, choice)
+    passed = {stage for one in tried for stage in ROUTES.get(one, ROUTES["plugged"])}
     # A small model that was there already has nothing measured in stage `derive`.
-    return route if memory.get(("derive", family)) else tuple(stage for stage in route if stage != "derive")
+    return tuple(stage for stage in _ORDER if stage in passed and (stage != "derive" or memory.get((stage, family))))
 
 
-def _named(strategy: str, kind: str) -> str:
-    """The strategy as the tables above name it: `auto` has less to choose from where no kind is carried over."""
-    return f"{strategy}, nothing of S" if (strategy, kind) == ("auto", "") else strategy
+def _tried(method: str, kind: str, strategy: str, choice: Sequence[str]) -> tuple[str, ...]:
+    """The methods and strategies, as the tables above name them, that a result came of."""
+    if strategy == "auto":
+        # Where no kind is carried over, nothing but the direct write is there to choose.
+        return "zero_shot", *(one for one in choice if kind or one == "write")
+    return (strategy if strategy in ROUTES or strategy in _INFERENCE else method,)
 
 
 def cost_of(
@@ -79,18 +90,20 @@ def cost_of(
     kind: str = "",
     strategy: str = "",
     seed: int | None = None,
+    choice: Sequence[str] = (),
 ) -> Cost:
     """Cost of a method on a task, from what its stages measured.
 
     Args:
         memory: phases by (stage, family, task), or (stage, family) for the stages that a family shares.
+        choice: the strategies that `auto` chooses among, whose cost is that of all of them.
     """
     peaks: dict[str, int | None] = {}
     seconds: list[float | None] = []
-    way = named if (named := _named(strategy, kind)) in _INFERENCE else method
-    for stage in route_of(memory, family, method, kind, strategy):
+    tried = _tried(method, kind, strategy, choice)
+    for stage in route_of(memory, family, method, kind, strategy, choice):
         key = (stage, family) if stage in FAMILY_STAGES else (stage, family, task)
-        phases = list(_passed(memory.get(key, {}), stage, way, kind, seed))
+        phases = list(_passed(memory.get(key, {}), stage, tried, kind, seed))
         sizes = [bytes_of(phase) for phase in phases]
         known = [size for size in sizes if size is not None]
         peaks[stage] = max(known) if known and len(known) == len(sizes) else None
@@ -108,10 +121,11 @@ def bytes_of(phase: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _passed(phases: Phases, stage: str, way: str, kind: str, seed: int | None) -> Iterator[dict[str, Any]]:
+def _passed(phases: Phases, stage: str, tried: Sequence[str], kind: str, seed: int | None) -> Iterator[dict[str, Any]]:
     """The phases of a stage that a result went through: its own, and those that are nobody's, which have no `/`."""
-    tag = f"{'full' if way == 'full' else 'write' if stage == 'write' else kind}-seed{seed}"
-    own_inference = {name.format(tag=tag, seed=seed) for name in _INFERENCE.get(way, ("infer/{tag}",))}
+    tag = f"{'full' if 'full' in tried else 'write' if stage == 'write' else kind}-seed{seed}"
+    names = (name for one in tried for name in _INFERENCE.get(one, ("infer/{tag}",)))
+    own_inference = {name.format(tag=tag, seed=seed) for name in names}
     for name, phase in phases.items():
         if stage == "evaluate":
             own = name in own_inference

@@ -69,7 +69,7 @@ def memory_table(
     for way in ways(rows, scope, family):
         if not route_of(memory, family, way.method):
             continue
-        by_stage = stage_peaks(memory, rows, family, way)
+        by_stage = stage_peaks(memory, rows, family, way, scope.choice)
         complete = None not in by_stage.values() and by_stage
         most = max(peak for peak in by_stage.values() if peak is not None) if complete else None
         body.append((way.name, *(size(by_stage.get(stage)) for stage in stages), size(most)))
@@ -77,14 +77,22 @@ def memory_table(
 
 
 def stage_peaks(
-    memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], family: str, way: Way
+    memory: Mapping[tuple[str, ...], Phases],
+    rows: Sequence[ReportRow],
+    family: str,
+    way: Way,
+    choice: Sequence[str],
 ) -> dict[str, int | None]:
-    """Most bytes in each stage of a method, over the tasks and seeds that it has results for; None: not measured."""
+    """Most bytes in each stage of a method, over the tasks and seeds that it has results for; None: not measured.
+
+    Args:
+        choice: the strategies that `auto` chooses among.
+    """
     about: dict[str, str] = {"method": way.method, "kind": way.kind, "strategy": way.strategy}
     runs = {(row.task, row.seed) for row in rows if row.family == family and Way.of(row) == way}
-    costs = [cost_of(memory, family=family, task=task, seed=seed, **about) for task, seed in runs]
+    costs = [cost_of(memory, family=family, task=task, seed=seed, choice=choice, **about) for task, seed in runs]
     peaks: dict[str, int | None] = {}
-    for stage in route_of(memory, family, way.method, way.kind, way.strategy):
+    for stage in route_of(memory, family, way.method, way.kind, way.strategy, choice):
         known = [peak for cost in costs if (peak := cost.peaks[stage]) is not None]
         peaks[stage] = max(known) if known and len(known) == len(costs) else None
     return peaks

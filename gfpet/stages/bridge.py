@@ -46,6 +46,9 @@ def bridge(family: str, task: str) -> None:
         data = load_examples(run.params, task, large)
         dims, shape, device = large.family.dims(large.model.config), large.family, large.device
         kept = load_bridge(OUTPUTS / "prune" / family, shape, device).kept
+        if not run.params.bridge.epochs:
+            _plug_untrained(run, family, task, shape, dims, kept, device)
+            return
         plan = _plan(run, dims, kept, data)
         read = _activations(run, large, data, plan, kept)
         del large  # with a cache, nothing holds the large model from here on
@@ -57,6 +60,19 @@ def bridge(family: str, task: str) -> None:
                 transfer = _start(run, family, module.to(device, torch.float32), shape, dims, kept, seed)
                 said = _fit(run, name, family, shape, transfer, data, plan, read, seed)
                 run.log_results(maker.rows("bridge_alone", said, data.eval, kind=kind, strategy="paper", seed=seed))
+
+
+def _plug_untrained(
+    run: StageRun, family: str, task: str, shape: Family, dims: Dims, kept: Kept, device: torch.device
+) -> None:
+    run.say("bridge.epochs is 0: no Bridge is trained, and modules are plugged through their maps as these are.")
+    for kind in run.params.kinds:
+        for seed in run.params.seeds:
+            name = f"{kind}-seed{seed}"
+            module = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
+            with run.measure(f"plug/{name}"):
+                transfer = _start(run, family, module.to(device, torch.float32), shape, dims, kept, seed)
+                _save(run, name, transfer)
 
 
 def _plan(run: StageRun, dims: Dims, kept: Kept, data: TaskData) -> Plan:
@@ -163,9 +179,7 @@ def _fit(
             hooks=training_hooks(run, name, meter),
         )
     log_outcome(run, name, outcome)
-    transfer.in_large().detached().save(run.output / f"{name}.safetensors")
-    # Only what was trained: the rest is what stage align wrote.
-    transfer.plug_update().save(run.output / f"{name}-w_plug.safetensors")
+    _save(run, name, transfer)
     with run.measure(f"infer/{name}", resident=resident) as meter:
         return predict_with_bridge(
             g,
@@ -178,6 +192,12 @@ def _fit(
             pad=data.pad,
             step=meter.step,
         )
+
+
+def _save(run: StageRun, name: str, transfer: Transfer) -> None:
+    """The module as it is plugged into L, and of `W_plug` what was trained: the rest is what stage align wrote."""
+    transfer.in_large().detached().save(run.output / f"{name}.safetensors")
+    transfer.plug_update().save(run.output / f"{name}-w_plug.safetensors")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def evaluate(family: str, task: str) -> None:
                     module = PetModule.load(OUTPUTS / "bridge" / family / task / f"{name}.safetensors")
                     found = _of_module(run, large, trial, name, seed, module, zero, small, data.train)
                 if "auto" in section.strategies:
-                    picked = best([contender("zero_shot", zero, trial), *found, *write])
+                    others = [one for one in (*found, *write) if one.strategy in section.auto]
+                    picked = best([contender("zero_shot", zero, trial), *others])
                     choices[name] = _told(run, name, picked, [*found, *write])
                     found.append(Contender("auto", picked.score, picked.dev, picked.chosen))
                 for one in found:
@@ -156,7 +157,7 @@ def _of_module(
 
 
 def _told(run: StageRun, name: str, picked: Contender, others: Sequence[Contender]) -> dict[str, Any]:
-    """What `auto` picked and why, for the log, the metrics and `chosen.json`."""
+    """What `auto` picked and why, for the log, the metrics and `chosen.json`: how all did, chosen among or not."""
     why = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in others)
     run.say(f"{name}: auto picks {picked.strategy} ({100 * picked.dev[0]:.1f} on held-out examples; {why})")
     run.log_value(f"{name}/auto", picked.strategy)

@@ -18,7 +18,7 @@ def report() -> None:
         params = run.params
         # Where nothing is carried over from S, the references have kinds all the same.
         kinds = params.kinds or tuple(method for method in params.reference.methods if method != "full")
-        scope = Scope(params.families, params.tasks, kinds, params.seeds)
+        scope = Scope(params.families, params.tasks, kinds, params.seeds, params.evaluate.auto)
         collected = collect(Path(), scope)
         for path in collected.missing:
             run.say(f"not there, so the report does without: {path}")

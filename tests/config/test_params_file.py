@@ -130,6 +130,14 @@ def test_no_kinds_need_the_strategy_that_does_without(project: Path) -> None:
     assert load_params(project).kinds == ()
 
 
+def test_auto_chooses_among_strategies_that_run(project: Path) -> None:
+    with pytest.raises(ConfigError, match=r"evaluate: auto names write, which strategies \['logits', 'auto'\] lacks"):
+        apply_preset(None, ["evaluate.strategies=[logits, auto]"], project)
+    apply_preset(None, ["evaluate.strategies=[logits, auto]", "evaluate.auto=[logits]"], project)
+    assert load_params(project).evaluate.auto == ("logits",)
+    apply_preset(None, ["evaluate.strategies=[logits]", "evaluate.auto=[write]"], project)
+
+
 def test_numbers_are_read_as_dvc_reads_them(project: Path) -> None:
     apply_preset(None, ["bridge.learning_rate=3e-5"], project)
     assert load_params(project).bridge.learning_rate == 3e-5

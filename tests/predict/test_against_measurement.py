@@ -115,6 +115,12 @@ def test_a_bridge_that_the_large_model_is_distilled_into(tmp_path: Path) -> None
     assert foretold["prune"].cpu_live_peak_bytes > without
 
 
+def test_without_a_trained_bridge_neither_it_nor_a_cache_takes_anything() -> None:
+    params = with_values(PLAIN, {"bridge.epochs": 0})
+    assert set(shared_stages(SMALL, LARGE, WORK, params, only=["prune", "cache"])) == {"prune"}
+    assert set(kind_stages("lora", SMALL, LARGE, WORK, params, only=["bridge", "infer"])) == {"infer"}
+
+
 FEW_BITS = {
     "gpt2": LARGE.config,
     "llama": LlamaConfig(

@@ -124,8 +124,9 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
         ),
     }
 
-    def peaks(strategy: str, kind: str = "lora") -> dict[str, int | None]:
-        cost = cost_of(memory, family="gpt2", task="cb", method="plugged", kind=kind, strategy=strategy, seed=0)
+    def peaks(strategy: str, kind: str = "lora", choice: tuple[str, ...] = ()) -> dict[str, int | None]:
+        about = {"family": "gpt2", "task": "cb", "method": "plugged", "kind": kind, "strategy": strategy}
+        cost = cost_of(memory, **about, seed=0, choice=choice)
         assert cost.seconds is not None
         return cost.peaks
 
@@ -134,7 +135,11 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
     assert peaks("scaled") == {**way, "evaluate": 62}
     assert peaks("logits") == {"tune": 10, "evaluate": 60}
     assert peaks("write", kind="") == {"write": 50, "evaluate": 63}
-    assert peaks("auto") == {**way, "write": 50, "evaluate": 63}
+    assert peaks("auto", choice=("paper", "scaled", "logits", "write")) == {**way, "write": 50, "evaluate": 63}
+    assert peaks("auto", choice=("logits",)) == peaks("logits")
+    assert peaks("auto", choice=("write",)) == peaks("write", kind="")
+    assert peaks("auto", kind="", choice=("logits", "write")) == peaks("write", kind="")
+    assert peaks("auto", choice=()) == {"evaluate": 60}
 
 
 def test_the_peak_may_be_in_any_stage(tmp_path: Path) -> None:

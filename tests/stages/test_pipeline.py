@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from gfpet.align import load_pairs
 from gfpet.modules import PetModule
 from gfpet.params_file import apply_preset
+from gfpet.plug import Projection, plugged
 from gfpet.results import read_results
 from tests.stages.conftest import ROOT
 from tests.tiny import save_checkpoint_folder, tiny_gpt2
@@ -41,6 +43,7 @@ SMALL = [
     "similarity.null_samples=2",
     "evaluate.scales=[2.0]",
     "evaluate.strategies=[paper, scaled, refined, logits, write, auto]",
+    "evaluate.auto=[paper, scaled, refined, logits, write]",
     "evaluate.refine.steps=2",
     "evaluate.resamples=50",
 ]
@@ -103,9 +106,9 @@ def test_the_whole_line_runs_and_leaves_what_it_should(tiny_project: Path) -> No
 
     tune = tiny_project / "outputs/tune/gpt2/boolq"
     assert {path.name for path in tune.iterdir()} == {*(f"{kind}-seed0.safetensors" for kind in KINDS), "results.json"}
-    plugged = PetModule.load(tiny_project / "outputs/bridge/gpt2/copa/lora-seed0.safetensors")
-    assert plugged.layers == {"decoder": (0, 1, 2, 3)}
-    assert plugged.tensors["attn.q.A"].shape == (4, 8, 24)
+    module = PetModule.load(tiny_project / "outputs/bridge/gpt2/copa/lora-seed0.safetensors")
+    assert module.layers == {"decoder": (0, 1, 2, 3)}
+    assert module.tensors["attn.q.A"].shape == (4, 8, 24)
     rows = read_results(tiny_project / "outputs/evaluate/gpt2/boolq/results.json")
     strategies = [(kind, name) for kind in KINDS for name in ("paper", "scaled", "refined", "logits", "auto")]
     assert {(row.method, row.kind, row.strategy) for row in rows} == {
@@ -151,6 +154,29 @@ def test_without_references_everything_else_still_runs(tiny_project: Path) -> No
     methods = {row["method"] for row in rows}
     assert methods == {"zero_shot", *GUESSES, "small_tuned", "bridge_alone", "plugged", "random_w_plug"}
     assert all(row["gap_closed"] is None for row in rows)
+
+
+@pytest.mark.slow
+def test_without_a_trained_bridge_modules_are_plugged_as_they_were_fitted(tiny_project: Path) -> None:
+    overrides = ["bridge.epochs=0", "evaluate.auto=[logits]", "kinds=[lora]", "tasks=[boolq]", "reference.methods=[]"]
+    apply_preset(None, overrides, tiny_project / "params.yaml")
+    for stage in ORDER:
+        if "copa" not in stage:
+            run_stage(*stage)
+    tuned = PetModule.load(tiny_project / "outputs/tune/gpt2/boolq/lora-seed0.safetensors")
+    maps = Projection.load(tiny_project / "outputs/align/gpt2/maps.safetensors", tuned)
+    expected = plugged(tuned, maps, load_pairs(tiny_project / "outputs/align/gpt2/layers.json"), divide_by_copies=True)
+    found = PetModule.load(tiny_project / "outputs/bridge/gpt2/boolq/lora-seed0.safetensors")
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name, tensor in found.tensors.items():
+        torch.testing.assert_close(tensor, expected.tensors[name])
+
+    rows = json.loads((tiny_project / "reports/results.json").read_text())
+    assert "bridge_alone" not in {row["method"] for row in rows}
+    assert all(row["seconds"] for row in rows if row["method"] == "plugged")
+    chosen = json.loads((tiny_project / "outputs/evaluate/gpt2/boolq/chosen.json").read_text())["lora-seed0"]
+    assert chosen["strategy"] in ("zero_shot", "logits")
+    assert set(chosen["dev_scores"]) == {"paper", "scaled", "refined", "logits", "write"}
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ PAIRS = {
             "large": Shape(width=128, layers=4, heads=4, ffn=192),
         },
         recipes={
-            "small": Recipe(3000, 64, rate=4e-3, embedding_factor=8.0, growth=Growth(blocks=1, steps=1_200, rate=1e-3)),
+            "small": Recipe(2_200, 64, rate=4e-3, embedding_factor=8.0, growth=Growth(blocks=1, steps=800, rate=1e-3)),
             "large": Recipe(
                 18_000,
                 64,

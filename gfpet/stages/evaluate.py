@@ -53,9 +53,10 @@ def evaluate(family: str, task: str) -> None:
                     module = PetModule.load(OUTPUTS / "bridge" / family / task / f"{name}.safetensors")
                     found = _of_module(run, large, trial, name, seed, module, zero, small, data.train)
                 if "auto" in section.strategies:
-                    others = [one for one in (*found, *write) if one.strategy in section.auto]
-                    picked = best([contender("zero_shot", zero, trial), *others])
-                    choices[name] = _told(run, name, picked, [*found, *write])
+                    everything = [contender("zero_shot", zero, trial), *found, *write]
+                    choice = [one for one in everything if one.strategy in ("zero_shot", *section.auto)]
+                    picked = best(choice)
+                    choices[name] = _told(run, name, picked, choice, everything)
                     found.append(Contender("auto", picked.score, picked.dev, picked.chosen))
                 for one in found:
                     said = one.score(data.eval)
@@ -156,13 +157,23 @@ def _of_module(
     return [one for one in found if one is not None]
 
 
-def _told(run: StageRun, name: str, picked: Contender, others: Sequence[Contender]) -> dict[str, Any]:
-    """What `auto` picked and why, for the log, the metrics and `chosen.json`: how all did, chosen among or not."""
-    why = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in others)
-    run.say(f"{name}: auto picks {picked.strategy} ({100 * picked.dev[0]:.1f} on held-out examples; {why})")
+def _told(
+    run: StageRun, name: str, picked: Contender, choice: Sequence[Contender], everything: Sequence[Contender]
+) -> dict[str, Any]:
+    """What `auto` picked and why, for the log, the metrics and `chosen.json`; and how those did that it left aside."""
+    dev = {one.strategy: one.dev[0] for one in everything}
+    among = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in choice)
+    aside = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in everything if one not in choice)
+    rest = f"; left aside: {aside}" if aside else ""
+    run.say(f"{name}: auto picks {picked.strategy}; on held-out examples: {among}{rest}")
     run.log_value(f"{name}/auto", picked.strategy)
-    dev = {one.strategy: one.dev[0] for one in others}
-    return {"strategy": picked.strategy, "chosen": dict(picked.chosen), "dev_score": picked.dev[0], "dev_scores": dev}
+    return {
+        "strategy": picked.strategy,
+        "among": [one.strategy for one in choice],
+        "chosen": dict(picked.chosen),
+        "dev_score": picked.dev[0],
+        "dev_scores": dev,
+    }
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def result_tables(root: Path) -> list[Table]:
         tasks=tuple(dict.fromkeys(row.task for row in rows)),
         kinds=tuple(dict.fromkeys(row.kind for row in rows if row.kind)),
         seeds=tuple(dict.fromkeys(row.seed for row in rows if row.seed is not None)),
+        among=(),
     )
     shown = []
     for family in scope.families:

@@ -49,6 +49,11 @@ class Params(Section):
                 f"kinds is empty, and evaluate.strategies {list(self.evaluate.strategies)} has no 'write', the one "
                 "strategy that needs none: name a kind, or add 'write'"
             )
+        if not self.kinds and "auto" in self.evaluate.strategies and "write" not in self.evaluate.auto:
+            raise ValueError(
+                f"kinds is empty, and evaluate.auto {list(self.evaluate.auto)} has no 'write', the one strategy that "
+                "needs none: name a kind, or add 'write'"
+            )
         return self
 
 

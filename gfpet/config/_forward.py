@@ -85,7 +85,7 @@ class Evaluate(Section):
         "auto",
     )
     """Ways of using what was learned (docs/design.md)."""
-    auto: Distinct[Literal["paper", "scaled", "refined", "logits", "write"]] = ("write",)
+    auto: Chosen[Literal["paper", "scaled", "refined", "logits", "write"]] = ("write",)
     """What strategy `auto` chooses among, beside the large model as it is: the one that does best on the held-out
     training examples."""
     scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)

@@ -106,7 +106,7 @@ class Bridge(Optimisation):
     """Stage `bridge`: module, `W_plug`, `W_down` and the Bridge are fine-tuned together."""
 
     epochs: NonNegative = 4
-    """0: no Bridge is trained, and S's module is plugged through the closed-form maps as they are."""
+    """0: no Bridge is trained, and S's module is plugged through `W_plug` as it starts."""
     learning_rate: PositiveFloat = 1e-3
     """For the module and its maps."""
     bridge_learning_rate: PositiveFloat = 1e-3

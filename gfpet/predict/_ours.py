@@ -62,7 +62,7 @@ def kind_stages(
     only: Collection[str] = OF_KIND,
     by_module: bool = False,
 ) -> Peaks:
-    """Peaks of the stages that a module of one kind goes through: `tune S`, `bridge`, `infer`."""
+    """Peaks of the stages that a module of one kind goes through: `tune S`, `infer`, and `bridge` if one is trained."""
     peaks: Peaks = {}
     with work.tensors():
         s, loaded = _pair(small, large, work, params)
@@ -93,7 +93,8 @@ def kind_stages(
         )
         del s, maps
         cache, plan = _cache(loaded, bridge, work, params)
-        if work.real is not None and "bridge" in only:
+        training = "bridge" in only and params.bridge.epochs > 0
+        if training and work.real is not None:
             # Else the Bridge would read zeros, and the gradients of its norms would not be finite.
             cache_peak(cache, loaded, bridge, work, params)
         if "infer" in only:
@@ -102,7 +103,7 @@ def kind_stages(
                 peaks["infer"] = infer(loaded, work, params, *plugged.tensors.values())
             del plugged
         del loaded
-        if "bridge" in only and params.bridge.epochs:
+        if training:
             peaks["bridge"] = bridge_peak(bridge, family, transfer, cache, plan, work, params, by_module)
     return peaks
 

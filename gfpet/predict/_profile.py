@@ -22,8 +22,10 @@ def profile_stage(
         kind: of the module, for our stages.
 
     Raises:
-        ConfigError: no such stage.
+        ConfigError: no such stage, or it has nothing to do.
     """
+    if stage == "bridge" and not params.bridge.epochs:
+        raise ConfigError("bridge.epochs is 0, so that no Bridge is trained: there is nothing to profile; set it to 1.")
     if stage in _OURS:
         reading = kind_stages(kind, small, large, work, params, only=(stage,), by_module=True)[stage]
     elif stage in GRADIENT:

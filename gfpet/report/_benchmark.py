@@ -11,13 +11,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gfpet.report._collect import Scope
+from gfpet.report._collect import STAGES, Scope
 from gfpet.report._rows import ReportRow, gap_closed
 from gfpet.report._summary import Way, average_score, of_way, seed_averages, ways
 from gfpet.report._tables import EMPTY, Table
 
 CONFIDENCE = 0.95
-_STAGES = ("derive", "tune", "align", "prune", "bridge", "write", "evaluate", "reference", "similarity")
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _seconds(rows: Sequence[ReportRow], scope: Scope, family: str, way: Way) -> 
 def minutes_table(seconds: Mapping[tuple[str, ...], float], scope: Scope) -> Table:
     """Minutes that each family's stages took, summed over tasks: stages side by side count each."""
     there = {key[0] for key in seconds}
-    stages = tuple(stage for stage in _STAGES if stage in there)
+    stages = tuple(stage for stage in (*STAGES, "similarity") if stage in there)
     body = []
     for family in scope.families:
         spent = [math.fsum(s for key, s in seconds.items() if key[:2] == (stage, family)) / 60 for stage in stages]

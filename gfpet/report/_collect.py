@@ -17,6 +17,8 @@ RESULT_STAGES = ("tune", "reference", "bridge", "evaluate")
 """Stages with result rows, by family and task."""
 TASK_STAGES = (*RESULT_STAGES, "write")
 """Stages by family and task."""
+STAGES = ("derive", "tune", "align", "prune", "bridge", "write", "evaluate", "reference")
+"""All stages that a result may go through, in the order of the tables."""
 FAMILY_STAGES = ("derive", "align", "prune")
 """Stages that a whole family shares."""
 
@@ -32,7 +34,7 @@ class Scope:
     tasks: tuple[str, ...]
     kinds: tuple[str, ...]
     seeds: tuple[int, ...]
-    choice: tuple[str, ...] = ("write",)
+    among: tuple[str, ...]
     """The strategies that `auto` chooses among."""
 
     def has(self, task: str, kind: str, seed: int | None) -> bool:
@@ -82,7 +84,7 @@ def collect(root: Path, scope: Scope) -> Collected:
     for stage, family, task in _instances(scope, RESULT_STAGES):
         path = root / "outputs" / stage / family / task / "results.json"
         if not path.is_file():
-            # The Bridge on its own need not be scored, and references are a choice: then there is nothing to miss.
+            # The Bridge on its own need not be scored, and references are a among: then there is nothing to miss.
             if stage in ("tune", "evaluate"):
                 missing.append(path.relative_to(root).as_posix())
             continue

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gfpet.report._collect import FAMILY_STAGES, Phases
+from gfpet.report._collect import FAMILY_STAGES, STAGES, Phases
 
 ROUTES: dict[str, tuple[str, ...]] = {
     "chance": (),
@@ -24,7 +24,6 @@ ROUTES: dict[str, tuple[str, ...]] = {
 }
 """Stages that each method goes through, or a strategy of `plugged` whose way is another than the paper's; `derive` only
 where the small model was derived. `auto` goes through those of all strategies that it chooses among."""
-_ORDER = ("derive", "tune", "align", "prune", "bridge", "write", "evaluate", "reference")
 
 _ZERO, _SMALL = "infer/zero-shot", ("infer-small/zero-shot", "infer-small/{tag}")
 _INFERENCE = {
@@ -60,25 +59,31 @@ def route_of(
     method: str,
     kind: str = "",
     strategy: str = "",
-    choice: Sequence[str] = (),
+    among: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """The stages that a method goes through in a family, in the order of the pipeline.
 
     Args:
-        choice: the strategies that `auto` chooses among.
+        among: the strategies that `auto` chooses among.
     """
-    tried = _tried(method, kind, strategy, choice)
+    tried = _tried(method, kind, strategy, among)
     passed = {stage for one in tried for stage in ROUTES.get(one, ROUTES["plugged"])}
     # A small model that was there already has nothing measured in stage `derive`.
-    return tuple(stage for stage in _ORDER if stage in passed and (stage != "derive" or memory.get((stage, family))))
+    return tuple(stage for stage in STAGES if stage in passed and (stage != "derive" or memory.get((stage, family))))
 
 
-def _tried(method: str, kind: str, strategy: str, choice: Sequence[str]) -> tuple[str, ...]:
+def _tried(method: str, kind: str, strategy: str, among: Sequence[str]) -> tuple[str, ...]:
     """The methods and strategies, as the tables above name them, that a result came of."""
     if strategy == "auto":
-        # Where no kind is carried over, nothing but the direct write is there to choose.
-        return "zero_shot", *(one for one in choice if kind or one == "write")
+        return "zero_shot", *(one for one in among if _has(kind, one))
     return (strategy if strategy in ROUTES or strategy in _INFERENCE else method,)
+
+
+def _has(kind: str, strategy: str) -> bool:
+    """Whether a kind of module has a strategy: no kind has the direct write alone, a prefix no factors."""
+    if not kind:
+        return strategy == "write"
+    return kind != "prefix" or strategy not in ("scaled", "refined")
 
 
 def cost_of(
@@ -90,18 +95,18 @@ def cost_of(
     kind: str = "",
     strategy: str = "",
     seed: int | None = None,
-    choice: Sequence[str] = (),
+    among: Sequence[str] = (),
 ) -> Cost:
     """Cost of a method on a task, from what its stages measured.
 
     Args:
         memory: phases by (stage, family, task), or (stage, family) for the stages that a family shares.
-        choice: the strategies that `auto` chooses among, whose cost is that of all of them.
+        among: the strategies that `auto` chooses among, whose cost is that of all of them.
     """
     peaks: dict[str, int | None] = {}
     seconds: list[float | None] = []
-    tried = _tried(method, kind, strategy, choice)
-    for stage in route_of(memory, family, method, kind, strategy, choice):
+    tried = _tried(method, kind, strategy, among)
+    for stage in route_of(memory, family, method, kind, strategy, among):
         key = (stage, family) if stage in FAMILY_STAGES else (stage, family, task)
         phases = list(_passed(memory.get(key, {}), stage, tried, kind, seed))
         sizes = [bytes_of(phase) for phase in phases]

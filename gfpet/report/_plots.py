@@ -173,7 +173,7 @@ def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder
     for way in ways(rows, collected.scope, family):
         if way.method not in ("zero_shot", "plugged", "gradient", "full") or way.strategy not in ("", "paper", "write"):
             continue
-        for stage, peak in stage_peaks(collected.memory, rows, family, way, collected.scope.choice).items():
+        for stage, peak in stage_peaks(collected.memory, rows, family, way, collected.scope.among).items():
             shared = stage in FAMILY_STAGES or not way.kind
             name = _STAGE_NAMES[stage] if way.method == "plugged" else way.name
             if way.method == "plugged" and stage not in (*FAMILY_STAGES, "write"):

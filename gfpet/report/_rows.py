@@ -56,7 +56,7 @@ def report_rows(collected: Collected) -> list[ReportRow]:
             kind=row.kind,
             strategy=row.strategy,
             seed=row.seed,
-            choice=collected.scope.choice,
+            among=collected.scope.among,
         )
         gap = None
         if row.method in _PLUGGED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gfpet.report._collect import Phases, Scope, SimilarityRow, mean
+from gfpet.report._collect import STAGES, Phases, Scope, SimilarityRow, mean
 from gfpet.report._costs import cost_of, route_of
 from gfpet.report._rows import ReportRow
 from gfpet.report._summary import Score, Way, average_gap, average_score, task_gap, task_score, ways
@@ -62,14 +62,12 @@ def memory_table(
     memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], scope: Scope, family: str
 ) -> Table:
     """Peak of each stage that a method goes through, the highest over tasks and seeds, and their maximum."""
-    stages = ["tune", "align", "prune", "bridge", "write", "evaluate", "reference"]
-    if memory.get(("derive", family)):
-        stages.insert(0, "derive")
+    stages = [stage for stage in STAGES if stage != "derive" or memory.get((stage, family))]
     body = []
     for way in ways(rows, scope, family):
         if not route_of(memory, family, way.method):
             continue
-        by_stage = stage_peaks(memory, rows, family, way, scope.choice)
+        by_stage = stage_peaks(memory, rows, family, way, scope.among)
         complete = None not in by_stage.values() and by_stage
         most = max(peak for peak in by_stage.values() if peak is not None) if complete else None
         body.append((way.name, *(size(by_stage.get(stage)) for stage in stages), size(most)))
@@ -81,18 +79,18 @@ def stage_peaks(
     rows: Sequence[ReportRow],
     family: str,
     way: Way,
-    choice: Sequence[str],
+    among: Sequence[str],
 ) -> dict[str, int | None]:
     """Most bytes in each stage of a method, over the tasks and seeds that it has results for; None: not measured.
 
     Args:
-        choice: the strategies that `auto` chooses among.
+        among: the strategies that `auto` chooses among.
     """
     about: dict[str, str] = {"method": way.method, "kind": way.kind, "strategy": way.strategy}
     runs = {(row.task, row.seed) for row in rows if row.family == family and Way.of(row) == way}
-    costs = [cost_of(memory, family=family, task=task, seed=seed, choice=choice, **about) for task, seed in runs]
+    costs = [cost_of(memory, family=family, task=task, seed=seed, among=among, **about) for task, seed in runs]
     peaks: dict[str, int | None] = {}
-    for stage in route_of(memory, family, way.method, way.kind, way.strategy, choice):
+    for stage in route_of(memory, family, way.method, way.kind, way.strategy, among):
         known = [peak for cost in costs if (peak := cost.peaks[stage]) is not None]
         peaks[stage] = max(known) if known and len(known) == len(costs) else None
     return peaks

@@ -13,9 +13,9 @@ from gfpet.align import load_pairs
 from gfpet.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
 from gfpet.families import Dims, Family
 from gfpet.frozen import FrozenModel
-from gfpet.models import LoadedModel
+from gfpet.models import LoadedModel, find_device
 from gfpet.modules import PetModule
-from gfpet.plug import LayerMap, Projection, random_like
+from gfpet.plug import LayerMap, Projection, plugged, random_like
 from gfpet.prune import Kept, load_bridge
 from gfpet.scoring import Predictions
 from gfpet.stages._fit import log_outcome, training_hooks
@@ -42,13 +42,13 @@ def bridge(family: str, task: str) -> None:
         run.log_results([])
         if run.carries_nothing():
             return
+        if not run.params.bridge.epochs:
+            _plug_untrained(run, family, task)
+            return
         large = load_model(run.params, family, "large")
         data = load_examples(run.params, task, large)
         dims, shape, device = large.family.dims(large.model.config), large.family, large.device
         kept = load_bridge(OUTPUTS / "prune" / family, shape, device).kept
-        if not run.params.bridge.epochs:
-            _plug_untrained(run, family, task, shape, dims, kept, device)
-            return
         plan = _plan(run, dims, kept, data)
         read = _activations(run, large, data, plan, kept)
         del large  # with a cache, nothing holds the large model from here on
@@ -62,17 +62,19 @@ def bridge(family: str, task: str) -> None:
                 run.log_results(maker.rows("bridge_alone", said, data.eval, kind=kind, strategy="paper", seed=seed))
 
 
-def _plug_untrained(
-    run: StageRun, family: str, task: str, shape: Family, dims: Dims, kept: Kept, device: torch.device
-) -> None:
-    run.say("bridge.epochs is 0: no Bridge is trained, and modules are plugged through their maps as these are.")
+def _plug_untrained(run: StageRun, family: str, task: str) -> None:
+    """Write the plugged modules alone, as they are before any training; takes neither a Bridge nor the large model."""
+    run.say("bridge.epochs is 0: no Bridge is trained, and modules are plugged through W_plug as it starts.")
+    pairs, device = _pairs(family), find_device(run.params.models.device)
     for kind in run.params.kinds:
         for seed in run.params.seeds:
             name = f"{kind}-seed{seed}"
             module = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
-            with run.measure(f"plug/{name}"):
-                transfer = _start(run, family, module.to(device, torch.float32), shape, dims, kept, seed)
-                _save(run, name, transfer)
+            module = module.to(device, torch.float32)
+            with run.measure(f"plug/{name}", resident=module.tensors.values()) as meter, meter.step():
+                maps = _w_plug(run, family, module, seed)
+                copies = plugged(module, maps, pairs, divide_by_copies=run.params.plug.divide_by_copies)
+                copies.detached().save(run.output / f"{name}.safetensors")
 
 
 def _plan(run: StageRun, dims: Dims, kept: Kept, data: TaskData) -> Plan:
@@ -121,17 +123,10 @@ def _activations(run: StageRun, large: LoadedModel, data: TaskData, plan: Plan, 
 def _start(run: StageRun, family: str, module: PetModule, shape: Family, dims: Dims, kept: Kept, seed: int) -> Transfer:
     """The module as tuned on S, `W_plug` from the closed form or at random, `W_down` as a selection."""
     section = run.params.plug
-    pairs: LayerMap = load_pairs(OUTPUTS / "align" / family / "layers.json")
-    device = next(iter(module.tensors.values())).device
-    maps = Projection.open(OUTPUTS / "align" / family / "maps.safetensors", module, device)
-    if section.initialisation == "random":
-        maps = random_like(maps, torch.Generator().manual_seed(seed)).to(device, torch.float32)
-    if section.sharing == "shared":
-        maps = maps.shared()
     return start_transfer(
         module,
-        maps,
-        pairs,
+        _w_plug(run, family, module, seed),
+        _pairs(family),
         shape,
         kept,
         dims,
@@ -141,6 +136,19 @@ def _start(run: StageRun, family: str, module: PetModule, shape: Family, dims: D
         w_down=run.params.bridge.w_down,
         seed=seed,
     )
+
+
+def _pairs(family: str) -> LayerMap:
+    return load_pairs(OUTPUTS / "align" / family / "layers.json")
+
+
+def _w_plug(run: StageRun, family: str, module: PetModule, seed: int) -> Projection:
+    """As it starts: from the closed form or at random."""
+    device = next(iter(module.tensors.values())).device
+    maps = Projection.open(OUTPUTS / "align" / family / "maps.safetensors", module, device)
+    if run.params.plug.initialisation == "random":
+        maps = random_like(maps, torch.Generator().manual_seed(seed)).to(device, torch.float32)
+    return maps.shared() if run.params.plug.sharing == "shared" else maps
 
 
 def _fit(
@@ -179,7 +187,9 @@ def _fit(
             hooks=training_hooks(run, name, meter),
         )
     log_outcome(run, name, outcome)
-    _save(run, name, transfer)
+    transfer.in_large().detached().save(run.output / f"{name}.safetensors")
+    # Only what was trained: the rest is what stage align wrote.
+    transfer.plug_update().save(run.output / f"{name}-w_plug.safetensors")
     with run.measure(f"infer/{name}", resident=resident) as meter:
         return predict_with_bridge(
             g,
@@ -192,12 +202,6 @@ def _fit(
             pad=data.pad,
             step=meter.step,
         )
-
-
-def _save(run: StageRun, name: str, transfer: Transfer) -> None:
-    """The module as it is plugged into L, and of `W_plug` what was trained: the rest is what stage align wrote."""
-    transfer.in_large().detached().save(run.output / f"{name}.safetensors")
-    transfer.plug_update().save(run.output / f"{name}-w_plug.safetensors")
 
 
 if __name__ == "__main__":

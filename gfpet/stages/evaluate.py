@@ -39,7 +39,7 @@ def evaluate(family: str, task: str) -> None:
         zero = large.plain("infer/zero-shot")
         if "zero_shot" in section.controls:
             run.log_results(maker.rows("zero_shot", zero(data.eval), data.eval))
-        choices: dict[str, Any] = {}
+        picks: dict[str, Any] = {}
         for seed in run.params.seeds:
             write = _write(run, large, trial, OUTPUTS / "write" / family / task, seed)
             for one in write:
@@ -54,9 +54,9 @@ def evaluate(family: str, task: str) -> None:
                     found = _of_module(run, large, trial, name, seed, module, zero, small, data.train)
                 if "auto" in section.strategies:
                     everything = [contender("zero_shot", zero, trial), *found, *write]
-                    choice = [one for one in everything if one.strategy in ("zero_shot", *section.auto)]
-                    picked = best(choice)
-                    choices[name] = _told(run, name, picked, choice, everything)
+                    among = [one for one in everything if one.strategy in ("zero_shot", *section.auto)]
+                    picked = best(among)
+                    picks[name] = _told(run, name, picked, among, everything)
                     found.append(Contender("auto", picked.score, picked.dev, picked.chosen))
                 for one in found:
                     said = one.score(data.eval)
@@ -65,7 +65,7 @@ def evaluate(family: str, task: str) -> None:
                 if name in controls:
                     said = large.plugged(f"infer-random/{name}", controls[name])(data.eval)
                     run.log_results(maker.rows("random_w_plug", said, data.eval, kind=kind, seed=seed))
-        (run.output / "chosen.json").write_text(json.dumps(choices, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (run.output / "chosen.json").write_text(json.dumps(picks, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         run.log_value("large_forward_passes", large.frozen.forward_passes)
         run.log_value("large_forward_rows", large.frozen.forward_rows)
 
@@ -158,18 +158,19 @@ def _of_module(
 
 
 def _told(
-    run: StageRun, name: str, picked: Contender, choice: Sequence[Contender], everything: Sequence[Contender]
+    run: StageRun, name: str, picked: Contender, among: Sequence[Contender], everything: Sequence[Contender]
 ) -> dict[str, Any]:
-    """What `auto` picked and why, for the log, the metrics and `chosen.json`; and how those did that it left aside."""
+    """What `auto` picked and why, for the log, the metrics and `chosen.json`; and how those it leaves aside did."""
     dev = {one.strategy: one.dev[0] for one in everything}
-    among = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in choice)
-    aside = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in everything if one not in choice)
-    rest = f"; left aside: {aside}" if aside else ""
-    run.say(f"{name}: auto picks {picked.strategy}; on held-out examples: {among}{rest}")
+    said = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in among)
+    aside = ", ".join(f"{one.strategy} {100 * one.dev[0]:.1f}" for one in everything if one not in among)
+    run.say(
+        f"{name}: auto picks {picked.strategy}; held-out scores: {said}" + (f"; left aside: {aside}" if aside else "")
+    )
     run.log_value(f"{name}/auto", picked.strategy)
     return {
         "strategy": picked.strategy,
-        "among": [one.strategy for one in choice],
+        "among": [one.strategy for one in among],
         "chosen": dict(picked.chosen),
         "dev_score": picked.dev[0],
         "dev_scores": dev,

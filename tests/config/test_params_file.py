@@ -126,6 +126,8 @@ def test_an_override_that_does_not_fit_changes_nothing(project: Path, override: 
 def test_no_kinds_need_the_strategy_that_does_without(project: Path) -> None:
     with pytest.raises(ConfigError, match=r"kinds is empty, and evaluate.strategies \['paper'\] has no 'write'"):
         apply_preset(None, ["kinds=[]", "evaluate.strategies=[paper]"], project)
+    with pytest.raises(ConfigError, match=r"kinds is empty, and evaluate.auto \['logits'\] has no 'write'"):
+        apply_preset(None, ["kinds=[]", "evaluate.auto=[logits]"], project)
     apply_preset(None, ["kinds=[]"], project)
     assert load_params(project).kinds == ()
 

@@ -61,12 +61,12 @@ def test_help_loads_nothing_heavy() -> None:
 def test_check_tells_every_problem_without_a_traceback(tiny: Path) -> None:
     assert gfpet("check").exit_code == 0
     params = yaml.safe_load((tiny / "params.yaml").read_text())
-    params["tasks"], params["bridge"]["epochs"] = ["bolq"], 0
+    params["tasks"], params["bridge"]["epochs"] = ["bolq"], -1
     (tiny / "params.yaml").write_text(yaml.safe_dump(params))
     result = gfpet("check")
     assert result.exit_code == 1
     assert "did you mean 'boolq'?" in result.output
-    assert "bridge.epochs: got 0" in result.output
+    assert "bridge.epochs: got -1" in result.output
     assert "Traceback" not in result.output
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import GPT2Config, LlamaConfig, T5Config
 
 from gfpet.config import Params
+from gfpet.errors import ConfigError
 from gfpet.params_file import with_values
 from gfpet.predict import (
     OTHERS,
@@ -19,6 +20,7 @@ from gfpet.predict import (
     Workload,
     derived_shape,
     kind_stages,
+    profile_stage,
     run_method,
     shared_stages,
 )
@@ -119,6 +121,8 @@ def test_without_a_trained_bridge_neither_it_nor_a_cache_takes_anything() -> Non
     params = with_values(PLAIN, {"bridge.epochs": 0})
     assert set(shared_stages(SMALL, LARGE, WORK, params, only=["prune", "cache"])) == {"prune"}
     assert set(kind_stages("lora", SMALL, LARGE, WORK, params, only=["bridge", "infer"])) == {"infer"}
+    with pytest.raises(ConfigError, match=r"bridge\.epochs is 0"):
+        profile_stage("bridge", "lora", SMALL, LARGE, WORK, params)
 
 
 FEW_BITS = {

@@ -15,7 +15,7 @@ from gfpet.report._rows import ReportRow
 from gfpet.results import write_results
 from tests.report.tree import row, write_metrics, write_tree
 
-SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1))
+SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("write",))
 
 BENCHMARK = """\
 # Benchmark
@@ -111,7 +111,7 @@ def test_a_way_without_a_kind_stands_beside_each_kind_by_gradients() -> None:
     ways = (("plugged", "", "write", 3.0), ("gradient", "lora", "", 8.0), ("gradient", "prefix", "", 6.0))
     zero = ReportRow(**about("zero_shot", "", ""), seconds=1.0)
     rows = [zero, *(ReportRow(**about(*way[:3]), seconds=way[3]) for way in ways)]
-    scope = Scope(families=("gpt2",), tasks=("cb",), kinds=("lora", "prefix"), seeds=(0,))
+    scope = Scope(families=("gpt2",), tasks=("cb",), kinds=("lora", "prefix"), seeds=(0,), among=("write",))
     assert [(line[0], *line[-2:]) for line in benchmark_table(rows, scope).rows] == [
         ("gpt2, any kind, beside lora (write)", "3.0", "8.0"),
         ("gpt2, any kind, beside prefix (write)", "3.0", "6.0"),

@@ -11,11 +11,13 @@ import pytest
 
 from gfpet.errors import DataError
 from gfpet.report import ReportRow, Scope, collect, cost_of, report_rows, write_rows
+from gfpet.report._collect import STAGES
+from gfpet.report._costs import ROUTES
 from gfpet.report._rows import gap_closed
 from gfpet.results import read_results, write_results
 from tests.report.tree import MB, phase, row, write_metrics, write_tree
 
-SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1))
+SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("write",))
 COLUMNS = (
     "family small large task kind method strategy seed metric value ci_low ci_high n "
     "gap_closed peak_memory_bytes seconds"
@@ -120,26 +122,35 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
             infer_small__lora_seed0=6,
             infer__write_seed0=63,
             infer__write_seed1=99,
+            infer_refined__lora_seed0=64,
             infer_random__lora_seed0=99,
         ),
     }
 
-    def peaks(strategy: str, kind: str = "lora", choice: tuple[str, ...] = ()) -> dict[str, int | None]:
+    def passed(strategy: str, kind: str = "lora", among: tuple[str, ...] = ()) -> tuple[dict[str, int | None], Any]:
         about = {"family": "gpt2", "task": "cb", "method": "plugged", "kind": kind, "strategy": strategy}
-        cost = cost_of(memory, **about, seed=0, choice=choice)
-        assert cost.seconds is not None
-        return cost.peaks
+        cost = cost_of(memory, **about, seed=0, among=among)
+        return cost.peaks, cost.seconds
 
+    # Every phase takes a second.
     way = {"tune": 10, "align": 20, "prune": 30, "bridge": 40}
-    assert peaks("paper") == {**way, "evaluate": 61}
-    assert peaks("scaled") == {**way, "evaluate": 62}
-    assert peaks("logits") == {"tune": 10, "evaluate": 60}
-    assert peaks("write", kind="") == {"write": 50, "evaluate": 63}
-    assert peaks("auto", choice=("paper", "scaled", "logits", "write")) == {**way, "write": 50, "evaluate": 63}
-    assert peaks("auto", choice=("logits",)) == peaks("logits")
-    assert peaks("auto", choice=("write",)) == peaks("write", kind="")
-    assert peaks("auto", kind="", choice=("logits", "write")) == peaks("write", kind="")
-    assert peaks("auto", choice=()) == {"evaluate": 60}
+    assert passed("paper") == ({**way, "evaluate": 61}, 5)
+    assert passed("scaled") == ({**way, "evaluate": 62}, 6)
+    assert passed("refined") == ({**way, "evaluate": 64}, 5)
+    assert passed("logits") == ({"tune": 10, "evaluate": 60}, 4)
+    assert passed("write", kind="") == ({"write": 50, "evaluate": 63}, 3)
+
+    everything = ("paper", "scaled", "refined", "logits", "write")
+    assert passed("auto", among=everything) == ({**way, "write": 50, "evaluate": 64}, 13)
+    assert passed("auto", among=("logits",)) == passed("logits")
+    only_write = {"write": 50, "evaluate": 63}, 4
+    assert passed("auto", among=("write",)) == only_write
+    assert passed("auto", kind="", among=("logits", "write")) == only_write
+    assert passed("auto", kind="prefix", among=("scaled", "write")) == only_write
+
+
+def test_every_stage_of_a_route_has_its_place() -> None:
+    assert {stage for route in ROUTES.values() for stage in route} <= set(STAGES)
 
 
 def test_the_peak_may_be_in_any_stage(tmp_path: Path) -> None:
@@ -214,9 +225,9 @@ def test_results_json_reads_back_as_result_rows(tmp_path: Path) -> None:
 
 def test_only_what_is_configured_is_read(tmp_path: Path) -> None:
     write_tree(tmp_path, tasks=("cb", "copa"))
-    rows = collect(tmp_path, Scope(("gpt2",), ("copa",), ("lora",), (1,))).rows
+    rows = collect(tmp_path, Scope(("gpt2",), ("copa",), ("lora",), (1,), ("write",))).rows
     assert {(row.task, row.seed) for row in rows} == {("copa", 1), ("copa", None)}
-    without = collect(tmp_path, Scope(("gpt2",), ("copa",), ("prefix",), (0,))).rows
+    without = collect(tmp_path, Scope(("gpt2",), ("copa",), ("prefix",), (0,), ("write",))).rows
     assert {row.method for row in without} == {"zero_shot", "full"}
 
 

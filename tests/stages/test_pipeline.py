@@ -173,7 +173,8 @@ def test_without_a_trained_bridge_modules_are_plugged_as_they_were_fitted(tiny_p
 
     rows = json.loads((tiny_project / "reports/results.json").read_text())
     assert "bridge_alone" not in {row["method"] for row in rows}
-    assert all(row["seconds"] for row in rows if row["method"] == "plugged")
+    assert all(row["seconds"] and row["peak_memory_bytes"] for row in rows if row["method"] == "plugged")
+    assert not list((tiny_project / "outputs/bridge").rglob("*w_plug*"))
     chosen = json.loads((tiny_project / "outputs/evaluate/gpt2/boolq/chosen.json").read_text())["lora-seed0"]
     assert chosen["strategy"] in ("zero_shot", "logits")
     assert chosen["among"] == ["zero_shot", "logits"]

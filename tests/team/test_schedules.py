@@ -105,7 +105,7 @@ def test_schedules_and_a_killed_run(
     assert "time zone 'Mars/Olympus'" in ask(
         project, "schedule", "set", "nightly", "--timezone", "Mars/Olympus", fails=True
     )
-    assert "bridge.epochs: got 0" in ask(project, "schedule", "run", "-S", "bridge.epochs=0", fails=True)
+    assert "bridge.epochs: got -1" in ask(project, "schedule", "run", "-S", "bridge.epochs=-1", fails=True)
     assert "unknown stage 'tuen'" in ask(project, "schedule", "run", "--target", "tuen", fails=True)
     assert _server_takes({"targets": 5}) is False
     assert runs("on-demand") == []

@@ -1,10 +1,10 @@
-"""What each way of adapting L takes in time, beside a module on L by gradients: all of it, and up to its best epoch.
+"""What each way of adapting L takes in time, beside a module on L by gradients to its best epoch.
 
 Usage, after a `gfpet run` or `gfpet bench` with references: python -m benchmarks.times [KIND]
 
 KIND is that of the module by gradients, `lora` by default. Seconds a task, means over tasks and seeds, of all stages
-that a way goes through. Ours count whole; gradients are also counted up to the epoch that is kept, without what it
-takes to score the evaluation examples.
+that a way goes through: with what it takes to score the evaluation examples, and to adapt, without that. Gradients are
+counted up to the epoch that is kept.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ def _table(root: Path, rows: list[ReportRow], family: str, kind: str) -> Table:
     tuned = [row for row in own if (row.method, row.kind) == ("gradient", kind)]
     if not tuned:
         raise DataError(f"{family}: no results of L tuned with {kind}; put it into reference.methods and run again.")
-    whole = statistics.fmean(row.seconds or 0.0 for row in tuned)
     to_best = statistics.fmean(_seconds_to_best(root, row) for row in tuned)
     body = []
     for way in dict.fromkeys((row.method, row.kind, row.strategy) for row in own):
         measured = [row for row in own if (row.method, row.kind, row.strategy) == way and row.value is not None]
-        seconds = [row.seconds for row in measured if row.seconds is not None]
-        if way[0] in ("plugged", "gradient", "full") and measured and len(seconds) == len(measured):
-            score, spent = statistics.fmean(row.value or 0.0 for row in measured), statistics.fmean(seconds)
+        times = [(row.seconds, row.adapt_seconds) for row in measured]
+        if way[0] in ("plugged", "gradient", "full") and measured and all(None not in each for each in times):
+            score = statistics.fmean(row.value or 0.0 for row in measured)
+            whole, adapting = (statistics.fmean(each or 0.0 for each in column) for column in zip(*times, strict=True))
             name = ", ".join(part for part in way if part)
-            body.append((name, f"{100 * score:.1f}", f"{spent:.1f}", f"{spent / whole:.2f}", f"{spent / to_best:.2f}"))
-    title = f"{family}: {kind} on L by gradients takes {whole:.1f} s a task, {to_best:.1f} s to its best epoch"
-    return Table(title, ("way", "score", "seconds", "of gradients'", "of theirs to the best epoch"), body)
+            said = f"{100 * score:.1f}", f"{whole:.1f}", f"{adapting:.1f}", f"{adapting / to_best:.2f}"
+            body.append((name, *said))
+    title = f"{family}: {kind} on L by gradients takes {to_best:.1f} s a task to its best epoch"
+    return Table(title, ("way", "score", "seconds", "to adapt", "of gradients' to the best epoch"), body)
 
 
 def _seconds_to_best(root: Path, row: ReportRow) -> float:

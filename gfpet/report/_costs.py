@@ -34,7 +34,8 @@ _INFERENCE = {
     "logits": (_ZERO, *_SMALL),
     "write": ("infer/write-seed{seed}",),
 }
-"""Phases of stage `evaluate`, where each method or strategy has its own; all others have `infer/{tag}`."""
+"""Phases of stage `evaluate`, where each method or strategy has its own; all others have `infer/{tag}`. Beside each
+of them stands one on held-out examples, with `choose` for `infer`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Cost:
     """Bytes, by stage; None where it was not measured."""
     seconds: float | None
     """Time of all phases of all its stages; None if one of them was not measured, or there are none."""
+    adapt_seconds: float | None
+    """The same without what it took to score the evaluation examples."""
 
     @property
     def peak(self) -> int | None:
@@ -105,16 +108,20 @@ def cost_of(
     """
     peaks: dict[str, int | None] = {}
     seconds: list[float | None] = []
+    scoring: list[float] = []
     tried = _tried(method, kind, strategy, among)
     for stage in route_of(memory, family, method, kind, strategy, among):
         key = (stage, family) if stage in FAMILY_STAGES else (stage, family, task)
-        phases = list(_passed(memory.get(key, {}), stage, tried, kind, seed))
+        passed = dict(_passed(memory.get(key, {}), stage, tried, kind, seed))
+        phases = passed.values()
         sizes = [bytes_of(phase) for phase in phases]
         known = [size for size in sizes if size is not None]
         peaks[stage] = max(known) if known and len(known) == len(sizes) else None
         seconds += [phase.get("seconds") for phase in phases] or [None]
+        scoring += [phase.get("seconds") or 0.0 for name, phase in passed.items() if name.startswith("infer")]
     times = [time for time in seconds if time is not None]
-    return Cost(peaks, math.fsum(times) if times and len(times) == len(seconds) else None)
+    whole = math.fsum(times) if times and len(times) == len(seconds) else None
+    return Cost(peaks, whole, None if whole is None else whole - math.fsum(scoring))
 
 
 def bytes_of(phase: Mapping[str, Any]) -> int | None:
@@ -126,15 +133,17 @@ def bytes_of(phase: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _passed(phases: Phases, stage: str, tried: Sequence[str], kind: str, seed: int | None) -> Iterator[dict[str, Any]]:
+def _passed(
+    phases: Phases, stage: str, tried: Sequence[str], kind: str, seed: int | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The phases of a stage that a result went through: its own, and those that are nobody's, which have no `/`."""
     tag = f"{'full' if 'full' in tried else 'write' if stage == 'write' else kind}-seed{seed}"
     names = (name for one in tried for name in _INFERENCE.get(one, ("infer/{tag}",)))
     own_inference = {name.format(tag=tag, seed=seed) for name in names}
     for name, phase in phases.items():
         if stage == "evaluate":
-            own = name in own_inference
+            own = name.replace("choose", "infer", 1) in own_inference
         else:
             own = stage in FAMILY_STAGES or "/" not in name or name.endswith(f"/{tag}")
         if own:
-            yield phase
+            yield name, phase

@@ -42,6 +42,8 @@ class ReportRow:
     """Maximum over all stages of the method."""
     seconds: float | None
     """Sum over all phases of the method."""
+    adapt_seconds: float | None
+    """The same without what it took to score the evaluation examples."""
 
 
 def report_rows(collected: Collected) -> list[ReportRow]:
@@ -68,8 +70,15 @@ def report_rows(collected: Collected) -> list[ReportRow]:
             "ci_low": finite(row.ci_low),
             "ci_high": finite(row.ci_high),
         }
-        seconds = finite(cost.seconds)
-        rows.append(ReportRow(**values, gap_closed=gap, peak_memory_bytes=cost.peak, seconds=seconds))
+        rows.append(
+            ReportRow(
+                **values,
+                gap_closed=gap,
+                peak_memory_bytes=cost.peak,
+                seconds=finite(cost.seconds),
+                adapt_seconds=finite(cost.adapt_seconds),
+            )
+        )
     return rows
 
 

@@ -1,4 +1,8 @@
-"""Models whose predictions stage `evaluate` compares: each asked once for a split, measured as a phase."""
+"""Models whose predictions stage `evaluate` compares: each asked once for a split, measured as a phase.
+
+A phase `infer...` is what scoring the evaluation examples takes; the same name with `choose` for `infer`, what held-out
+examples take, and zeroth-order steps: choosing belongs to the time that adapting takes, evaluating does not.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +56,8 @@ class Lab:
         model, family = self._loaded.model, self._loaded.family
         module = module and module.to(self._loaded.device, torch.float32)
         write = write and write.to(self._loaded.device)
+        if split is not self._data.eval:
+            phase = phase.replace("infer", "choose", 1)
         tensors = [*(module.tensors.values() if module else ()), *(write.tensors.values() if write else ())]
         with (
             self._run.measure(phase, resident=[model, *tensors]) as meter,

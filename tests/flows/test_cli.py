@@ -34,6 +34,7 @@ def write_results(root: Path) -> None:
             gap_closed=None,
             peak_memory_bytes=None,
             seconds=None,
+            adapt_seconds=None,
         )
 
     (root / "reports").mkdir()

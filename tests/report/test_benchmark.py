@@ -109,8 +109,8 @@ def test_a_condition_holds_up_to_its_bounds(tmp_path: Path) -> None:
 
 def test_a_way_without_a_kind_stands_beside_each_kind_by_gradients() -> None:
     ways = (("plugged", "", "write", 3.0), ("gradient", "lora", "", 8.0), ("gradient", "prefix", "", 6.0))
-    zero = ReportRow(**about("zero_shot", "", ""), seconds=1.0)
-    rows = [zero, *(ReportRow(**about(*way[:3]), seconds=way[3]) for way in ways)]
+    zero = ReportRow(**about("zero_shot", "", ""), seconds=1.0, adapt_seconds=0.0)
+    rows = [zero, *(ReportRow(**about(*way[:3]), seconds=way[3], adapt_seconds=way[3]) for way in ways)]
     scope = Scope(families=("gpt2",), tasks=("cb",), kinds=("lora", "prefix"), seeds=(0,), among=("write",))
     assert [(line[0], *line[-2:]) for line in benchmark_table(rows, scope).rows] == [
         ("gpt2, any kind, beside lora (write)", "3.0", "8.0"),

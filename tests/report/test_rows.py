@@ -20,7 +20,7 @@ from tests.report.tree import MB, phase, row, write_metrics, write_tree
 SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("write",))
 COLUMNS = (
     "family small large task kind method strategy seed metric value ci_low ci_high n "
-    "gap_closed peak_memory_bytes seconds"
+    "gap_closed peak_memory_bytes seconds adapt_seconds"
 )
 
 
@@ -101,6 +101,14 @@ def test_a_method_costs_the_maximum_over_its_stages_and_the_sum_of_their_times(t
     }
 
 
+def test_scoring_the_evaluation_examples_is_no_part_of_adapting(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    rows = report_rows(collect(tmp_path, SCOPE))
+    assert one(rows, "cb", "small_tuned", 0).adapt_seconds == 2
+    assert one(rows, "cb", "gradient", 0).adapt_seconds == 10
+    assert one(rows, "cb", "zero_shot", None).adapt_seconds == 0
+
+
 def test_each_strategy_costs_what_it_goes_through() -> None:
     def phases(**peaks: int) -> dict[str, dict[str, int]]:
         return {
@@ -123,27 +131,32 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
             infer__write_seed0=63,
             infer__write_seed1=99,
             infer_refined__lora_seed0=64,
+            choose__zero_shot=7,
+            choose__write_seed0=8,
+            choose_refined__lora_seed0=9,
             infer_random__lora_seed0=99,
         ),
     }
 
-    def passed(strategy: str, kind: str = "lora", among: tuple[str, ...] = ()) -> tuple[dict[str, int | None], Any]:
+    def passed(
+        strategy: str, kind: str = "lora", among: tuple[str, ...] = ()
+    ) -> tuple[dict[str, int | None], Any, Any]:
         about = {"family": "gpt2", "task": "cb", "method": "plugged", "kind": kind, "strategy": strategy}
         cost = cost_of(memory, **about, seed=0, among=among)
-        return cost.peaks, cost.seconds
+        return cost.peaks, cost.seconds, cost.adapt_seconds
 
     # Every phase takes a second.
     way = {"tune": 10, "align": 20, "prune": 30, "bridge": 40}
-    assert passed("paper") == ({**way, "evaluate": 61}, 5)
-    assert passed("scaled") == ({**way, "evaluate": 62}, 6)
-    assert passed("refined") == ({**way, "evaluate": 64}, 5)
-    assert passed("logits") == ({"tune": 10, "evaluate": 60}, 4)
-    assert passed("write", kind="") == ({"write": 50, "evaluate": 63}, 3)
+    assert passed("paper") == ({**way, "evaluate": 61}, 5, 4)
+    assert passed("scaled") == ({**way, "evaluate": 62}, 6, 4)
+    assert passed("refined") == ({**way, "evaluate": 64}, 6, 5)
+    assert passed("logits") == ({"tune": 10, "evaluate": 60}, 5, 2)
+    assert passed("write", kind="") == ({"write": 50, "evaluate": 63}, 4, 3)
 
     everything = ("paper", "scaled", "refined", "logits", "write")
-    assert passed("auto", among=everything) == ({**way, "write": 50, "evaluate": 64}, 13)
+    assert passed("auto", among=everything) == ({**way, "write": 50, "evaluate": 64}, 16, 9)
     assert passed("auto", among=("logits",)) == passed("logits")
-    only_write = {"write": 50, "evaluate": 63}, 4
+    only_write = {"write": 50, "evaluate": 63}, 6, 4
     assert passed("auto", among=("write",)) == only_write
     assert passed("auto", kind="", among=("logits", "write")) == only_write
     assert passed("auto", kind="prefix", among=("scaled", "write")) == only_write
@@ -202,10 +215,10 @@ def test_files_hold_no_nan_and_empty_cells_for_what_is_missing(tmp_path: Path) -
     assert (tmp_path / "results.csv").read_text() == (
         COLUMNS.replace(" ", ",")
         + "\n"
-        + "gpt2,S,L,cb,,zero_shot,,,score,0.4,0.35000000000000003,0.45,100,,29000000,0.5\n"
-        + "gpt2,S,L,cb,lora,plugged,paper,0,score,0.5,0.45,0.55,100,,33000000,23.0\n"
-        + "gpt2,S,L,cb,lora,random_w_plug,,0,score,0.4,0.35000000000000003,0.45,100,,31000000,4.0\n"
-        + "gpt2,S,L,cb,lora,small_tuned,,0,score,,,,,,10000000,3.0\n"
+        + "gpt2,S,L,cb,,zero_shot,,,score,0.4,0.35000000000000003,0.45,100,,29000000,0.5,0.0\n"
+        + "gpt2,S,L,cb,lora,plugged,paper,0,score,0.5,0.45,0.55,100,,33000000,23.0,21.0\n"
+        + "gpt2,S,L,cb,lora,random_w_plug,,0,score,0.4,0.35000000000000003,0.45,100,,31000000,4.0,2.0\n"
+        + "gpt2,S,L,cb,lora,small_tuned,,0,score,,,,,,10000000,3.0,2.0\n"
     )
 
     def refuse(constant: str) -> None:

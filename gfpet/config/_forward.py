@@ -10,6 +10,10 @@ from gfpet.config._section import Chosen, Distinct, Positive, PositiveFloat, Sec
 from gfpet.config._training import Heal
 
 
+Strategy = Literal["paper", "scaled", "refined", "logits", "write"]
+"""A way of using in the large model what was learned outside of it (docs/design.md)."""
+
+
 class Align(Section):
     """Stage `align`: closed-form maps between the activations of the two models, from forward passes only."""
 
@@ -77,7 +81,7 @@ class Evaluate(Section):
 
     batch_size: Positive = 64
     controls: Distinct[Literal["zero_shot", "random_w_plug"]] = ("zero_shot", "random_w_plug")
-    strategies: Distinct[Literal["paper", "scaled", "refined", "logits", "write", "auto"]] = (
+    strategies: Distinct[Literal[Strategy, "auto"]] = (
         "paper",
         "scaled",
         "logits",
@@ -85,7 +89,7 @@ class Evaluate(Section):
         "auto",
     )
     """Ways of using what was learned (docs/design.md)."""
-    auto: Chosen[Literal["paper", "scaled", "refined", "logits", "write"]] = ("write",)
+    auto: Chosen[Strategy] = ("write",)
     """What strategy `auto` chooses among, beside the large model as it is: the one that does best on the held-out
     training examples."""
     scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)

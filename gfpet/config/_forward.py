@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from gfpet.config._section import Chosen, Distinct, Positive, PositiveFloat, Section
 from gfpet.config._training import Heal
 
-
 Strategy = Literal["paper", "scaled", "refined", "logits", "write"]
 """A way of using in the large model what was learned outside of it (docs/design.md)."""
 

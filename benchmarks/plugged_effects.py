@@ -16,19 +16,16 @@ from pathlib import Path
 
 import torch
 
-from gfpet.align import load_pairs
-from gfpet.config import Params
-from gfpet.families import Family
-from gfpet.frozen import FrozenModel
-from gfpet.models import LoadedModel
-from gfpet.modules import PetModule, inserted
-from gfpet.params_file import load_params
-from gfpet.plug import Projection, plugged
+from gfpet.config import Params, load_params
+from gfpet.lm.families import Family
+from gfpet.lm.models import FrozenModel, LoadedModel
+from gfpet.lm.modules import PetModule, inserted
+from gfpet.lm.scoring import Predictions, Split, TaskData, backbone_of, batches, head_of, predict, task_score
+from gfpet.method.align import load_pairs
+from gfpet.method.plug import Projection, plugged
 from gfpet.report import Table
-from gfpet.scoring import Predictions, batches, head_of, predict, trunk_of
 from gfpet.similarity import Alike, Block, Effects, alike, answer_change, at_blocks, effects, numbered, residuals
 from gfpet.stages._inputs import OUTPUTS, load_examples, load_model
-from gfpet.task_data import Split, TaskData, task_score
 from tasks.workspace import find_root
 
 _TOKENS = 2000
@@ -57,8 +54,8 @@ class _Large:
 
     def _predict(self, model: torch.nn.Module) -> Predictions:
         dev: Split = self._data.dev
-        trunk = trunk_of(model, self.family)
-        return predict(dev.encoded, trunk, head_of(model), batch_size=_BATCH, pad=self._data.pad)
+        backbone = backbone_of(model, self.family)
+        return predict(dev.encoded, backbone, head_of(model), batch_size=_BATCH, pad=self._data.pad)
 
     def effects(self, module: PetModule) -> Effects:
         """What a module changes in the residual stream behind every block."""

@@ -15,8 +15,8 @@ import statistics
 import sys
 from pathlib import Path
 
+from gfpet.config import load_params
 from gfpet.errors import DataError
-from gfpet.params_file import load_params
 from gfpet.report import ReportRow, Table, read_rows
 from tasks.workspace import find_root
 

@@ -126,7 +126,7 @@ def preset(
     with errors_as_text():
         root = find_root(Path.cwd())
         if name is None and not overrides:
-            from gfpet.params_file import preset_names
+            from gfpet.config import preset_names
 
             typer.echo("\n".join(preset_names(root / "params.yaml")))
             return
@@ -137,7 +137,7 @@ def preset(
 def check() -> None:
     """Check params.yaml: every problem at once."""
     with errors_as_text():
-        from gfpet.params_file import load_params
+        from gfpet.config import load_params
 
         root = find_root(Path.cwd())
         params = load_params(root / "params.yaml")
@@ -177,7 +177,7 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000) -> None:
 
 
 def _apply(root: Path, name: str | None, overrides: list[str] | None) -> None:
-    from gfpet.params_file import apply_preset
+    from gfpet.config import apply_preset
 
     changes = apply_preset(name, overrides or (), root / "params.yaml")
     for key, old, new in changes:
@@ -201,13 +201,13 @@ def _runner(on: str, workers: int, allow_dirty: bool, pull: bool, push: bool) ->
         return partial(here, pull=pull, push=push, allow_dirty=allow_dirty)
     if where not in ("pool", "dask") or not which:
         raise ConfigError(f"--on {on}: allowed are here, pool:NAME, dask:N (workers on this machine), dask:ADDRESS.")
-    from flows.spread import spread
+    from flows.distributed import run_distributed
 
     if where == "pool":
-        return partial(spread, pool=which, allow_dirty=allow_dirty)
+        return partial(run_distributed, pool=which, allow_dirty=allow_dirty)
     from flows.dask_cluster import dask_runner
 
-    return partial(spread.with_options(task_runner=dask_runner(which)), allow_dirty=allow_dirty)
+    return partial(run_distributed.with_options(task_runner=dask_runner(which)), allow_dirty=allow_dirty)
 
 
 def _say_outcome(outcomes: list[str]) -> None:

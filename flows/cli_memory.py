@@ -1,4 +1,4 @@
-"""`gfpet memory`: what each method takes, foretold from sizes alone, and what makes it fit."""
+"""`gfpet memory`: what each method takes, estimated from sizes alone, and what makes it fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.workspace import find_root
 
 if TYPE_CHECKING:
     from gfpet.config import Checkpoint, Params
-    from gfpet.predict import Forecast, Shape, Workload
+    from gfpet.estimate import Estimate, Shape, Workload
 
 memory = typer.Typer(
     name="memory", help="Peak memory of every method, without its hardware or its weights.", no_args_is_help=True
@@ -50,16 +50,16 @@ def predict(
 ) -> None:
     """Peak of every stage of every method, and how many times less ours takes."""
     with errors_as_text():
-        from gfpet.predict import predict_methods
+        from gfpet.estimate import estimate_methods
 
         root = find_root(Path.cwd())
         pair = _resolve(root, preset, overrides, large, small, batch, length)
-        found = predict_methods(pair.small, pair.large, pair.work, pair.params, workers=workers, say=_told)
+        found = estimate_methods(pair.small, pair.large, pair.work, pair.params, workers=workers, say=_told)
         record = pair.record(found)
         if report:
-            from gfpet.report import write_forecasts
+            from gfpet.report import write_estimates
 
-            typer.echo(f"report: {write_forecasts([record], root / 'reports')}", err=True)
+            typer.echo(f"report: {write_estimates([record], root / 'reports')}", err=True)
         _print(record, as_json)
 
 
@@ -74,8 +74,8 @@ def curve(
 ) -> None:
     """Peak against the size of L, 0.1B to 66B; writes reports/memory.md, with the preset's own pair before it."""
     with errors_as_text():
-        from gfpet.predict import CURVE, Method, predict_methods
-        from gfpet.report import write_forecasts
+        from gfpet.estimate import CURVE, Method, estimate_methods
+        from gfpet.report import write_estimates
 
         root = find_root(Path.cwd())
         others = [Method("full"), Method("lora"), Method("lora", True), Method("mezo"), Method("ladder side-tuning")]
@@ -83,13 +83,13 @@ def curve(
         for small, large in CURVE:
             typer.echo(large, err=True)
             pair = _resolve(root, preset, overrides, large, small, batch, length)
-            found = predict_methods(
+            found = estimate_methods(
                 pair.small, pair.large, pair.work, pair.params, others=others, kinds=["lora"], workers=workers
             )
             runs.append(pair.record(found))
         own = _resolve(root, preset, overrides, None, None, batch, length)
-        record = own.record(predict_methods(own.small, own.large, own.work, own.params, workers=workers, say=_told))
-        path = write_forecasts([record], root / "reports", runs)
+        record = own.record(estimate_methods(own.small, own.large, own.work, own.params, workers=workers, say=_told))
+        path = write_estimates([record], root / "reports", runs)
         typer.echo(json.dumps(runs, indent=1) if as_json else f"report: {path}")
 
 
@@ -107,8 +107,8 @@ def plan(
 ) -> None:
     """Which stages fit in a budget, which settings make the others fit, and what that costs in time."""
     with errors_as_text():
-        from gfpet.params_file import with_values
-        from gfpet.predict import plan_within
+        from gfpet.config import with_values
+        from gfpet.estimate import plan_within
 
         size = _bytes(budget)
         pair = _resolve(find_root(Path.cwd()), preset, overrides, large, small, batch, length)
@@ -148,7 +148,7 @@ def profile(
 ) -> None:
     """What is alive at the peak of a stage, by category and by the module that made it; also as a plot."""
     with errors_as_text():
-        from gfpet.predict import profile_stage
+        from gfpet.estimate import profile_stage
         from gfpet.report import plot_modules
 
         root = find_root(Path.cwd())
@@ -187,9 +187,9 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the steps with real tensors (random weights) as well, and compare what they take with what was foretold."""
+    """Run the steps with real tensors (random weights) as well, and compare what they take with what was estimated."""
     with errors_as_text():
-        from gfpet.predict import compare
+        from gfpet.estimate import compare
 
         pair = _resolve(find_root(Path.cwd()), preset, overrides, large, small, batch, length)
         rows = compare(names or ["gfpet"], kind, pair.small, pair.large, pair.work, pair.params, stages, say=_told)
@@ -197,10 +197,10 @@ def check(
             typer.echo(json.dumps(rows, indent=1))
             return
         for row in rows:
-            off = row["foretold"] / row["measured"] - 1
+            off = row["estimated"] / row["measured"] - 1
             typer.echo(
                 f"{row['method']:<24} {row['stage']:<8} measured {row['measured'] / 2**30:8.3f} GiB  "
-                f"foretold {row['foretold'] / 2**30:8.3f} GiB  {off:+.1%}  RSS {row['rss'] / 2**30:.2f} GiB  "
+                f"estimated {row['estimated'] / 2**30:8.3f} GiB  {off:+.1%}  RSS {row['rss'] / 2**30:.2f} GiB  "
                 f"{row['seconds']:.0f} s"
             )
 
@@ -214,9 +214,9 @@ class _Pair:
     work: Workload
     params: Params
 
-    def record(self, found: list[Forecast]) -> dict[str, Any]:
+    def record(self, found: list[Estimate]) -> dict[str, Any]:
         """What `--json` prints."""
-        from gfpet.predict import as_records, parameters_of
+        from gfpet.estimate import as_records, parameters_of
 
         checkpoints = getattr(self.params.models, self.large.family)
         return {
@@ -244,14 +244,13 @@ def _resolve(
 ) -> _Pair:
     import torch
 
-    from gfpet.config import DERIVE
-    from gfpet.params_file import with_preset, with_values
-    from gfpet.predict import Workload, derived_shape, find_shape
+    from gfpet.config import DERIVE, with_preset, with_values
+    from gfpet.estimate import Workload, derived_shape, find_shape
 
     params = with_preset(preset, overrides or (), root / "params.yaml")
     if not params.kinds:
         raise ConfigError(
-            "kinds is empty, and what is foretold of gfpet goes by kind: add -S 'kinds=[lora]'. What a direct write "
+            "kinds is empty, and what is estimated of gfpet goes by kind: add -S 'kinds=[lora]'. What a direct write "
             "takes is in that line's stages cache and write."
         )
     if batch is not None:
@@ -268,7 +267,7 @@ def _resolve(
 
 
 def _shape(root: Path, wanted: str | None, checkpoint: Checkpoint) -> Shape:
-    from gfpet.predict import find_shape
+    from gfpet.estimate import find_shape
 
     name, _, revision = (wanted or "").partition("@")
     path = name or (str(root / checkpoint.path) if (root / checkpoint.path).is_dir() else checkpoint.path)
@@ -290,10 +289,10 @@ def _print(record: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
-    from gfpet.report import forecast_table
+    from gfpet.report import estimate_table
 
     title = (
         f"{record['large']} with {record['small']}: batch {record['batch']}, length {record['length']}; peak of live "
         "tensors in GiB"
     )
-    typer.echo(forecast_table(record["methods"], title).text())
+    typer.echo(estimate_table(record["methods"], title).text())

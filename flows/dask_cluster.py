@@ -1,4 +1,4 @@
-"""Dask as the task runner of `spread`: workers on this machine, or a cluster that runs already."""
+"""Dask as the task runner of `run_distributed`: workers on this machine, or a cluster that runs already."""
 
 from __future__ import annotations
 

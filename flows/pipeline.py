@@ -16,7 +16,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from flows.reproduce import reproduce
-from gfpet.params_file import apply_preset
+from gfpet.config import apply_preset
 from gfpet.tracking.store import PROJECT_ENV
 from tasks.clone import claimed_clone, clones_home
 from tasks.dvc_stage import StageResult

@@ -11,8 +11,8 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from gfpet.config import load_params
 from gfpet.errors import GfpetError
-from gfpet.params_file import load_params
 from gfpet.tracking import tracking_uri
 from tasks.dvc_stage import StageResult, read_graph, reproduce_stage, stale_stages
 from tasks.present import present_results
@@ -78,7 +78,7 @@ def reproduce(
                         wait_for=[stages[need] for need in needs],
                         return_state=False,
                     )
-                results = settle(stages)
+                results = wait_all(stages)
                 publish_results(root, parents)
                 raise_failures(stages, results)
         else:
@@ -89,7 +89,7 @@ def reproduce(
         return results
 
 
-def settle(stages: Mapping[str, PrefectFuture[R]]) -> dict[str, R]:
+def wait_all(stages: Mapping[str, PrefectFuture[R]]) -> dict[str, R]:
     """Wait for every stage; returns the results of those that ended well."""
     for future in stages.values():
         future.wait()

@@ -12,7 +12,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.deployments.runner import EntrypointType  # type: ignore[attr-defined]
 from prefect.exceptions import ObjectAlreadyExists
 
-from flows.spread import take_stage
+from flows.distributed import take_stage
 from tasks.clone import HOME_ENV, clones_home
 from tasks.schedules import POOL, watch_dead_runs
 

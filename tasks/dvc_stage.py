@@ -15,8 +15,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from gfpet.config import load_params
 from gfpet.errors import ConfigError, unknown
-from gfpet.params_file import load_params
 from tasks.devices import gpu_slot
 from tasks.process import DvcError, dvc_command, stage_environment, stream
 

@@ -14,11 +14,11 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from gfpet.errors import ConfigError
-from tasks.elsewhere import Delivery, StageOrder
 from tasks.lockfile import LockEntry
 from tasks.process import DvcError
+from tasks.remote_stage import RemoteStageResult, StageRequest
 
-DELIVERY = "delivery"
+REMOTE_RESULT = "remote_result"
 """Key of the artifact with which a worker answers: results of flow runs stay on the machine that made them."""
 
 
@@ -41,20 +41,20 @@ def lost(_task: Any, _task_run: Any, state: Any) -> bool:
 
 
 @task(
-    task_run_name="{order.name}",
+    task_run_name="{request.name}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=2,
     retry_delay_seconds=1,
     retry_condition_fn=lost,
 )
-def deliver_by_pool(
-    order: StageOrder, known: Mapping[str, LockEntry], needs: Mapping[str, Delivery], pool: str
-) -> Delivery:
+def run_on_pool(
+    request: StageRequest, known: Mapping[str, LockEntry], needs: Mapping[str, RemoteStageResult], pool: str
+) -> RemoteStageResult:
     """Have a worker of the pool make a stage's result, and wait for it.
 
     Args:
-        order: Which stage of which code.
+        request: Which stage of which code.
         known: Entries of stages that don't run now.
         needs: What the stages that it depends on have delivered.
         pool: The work pool.
@@ -63,20 +63,20 @@ def deliver_by_pool(
         WorkerError: the stage failed there.
         WorkerLostError: the worker was lost each time.
     """
-    name = order.name
-    entries = {**known, **{need: delivery.entry for need, delivery in needs.items()}}
-    parameters = {"name": name, "order": order.model_dump(), "known": entries}
+    name = request.name
+    entries = {**known, **{need: remote_result.entry for need, remote_result in needs.items()}}
+    parameters = {"name": name, "order": request.model_dump(), "known": entries}
     run: Any = run_deployment(pool_deployment(pool), parameters=parameters, flow_run_name=name, poll_interval=1)
     state = run.state
     if state is not None and state.is_completed():
-        return read_delivery(run.id)
+        return read_remote_result(run.id)
     text = (state.message if state else None) or "no reason is known"
     if state is not None and state.is_crashed():
         raise WorkerLostError(f"stage '{name}' was lost with its worker: {text}")
     raise WorkerError(f"stage '{name}' ended as {state.name if state else 'unknown'} on a worker of '{pool}': {text}")
 
 
-def read_delivery(flow_run_id: UUID) -> Delivery:
+def read_remote_result(flow_run_id: UUID) -> RemoteStageResult:
     """What a run of the deployment has delivered.
 
     Raises:
@@ -86,14 +86,14 @@ def read_delivery(flow_run_id: UUID) -> Delivery:
 
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[DELIVERY])),
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[REMOTE_RESULT])),
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
         )
     if not found:
-        raise WorkerError(f"flow run {flow_run_id} ended well without an artifact '{DELIVERY}'")
+        raise WorkerError(f"flow run {flow_run_id} ended well without an artifact '{REMOTE_RESULT}'")
     data: Any = found[0].data
     rows = json.loads(data) if isinstance(data, str) else data
-    return Delivery.from_json(rows[0])
+    return RemoteStageResult.from_json(rows[0])
 
 
 def require_workers(pool: str) -> None:

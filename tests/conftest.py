@@ -21,7 +21,7 @@ os.environ |= {
     "PREFECT_PROFILES_PATH": str(_HOME / "prefect" / "profiles.toml"),
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DVC_SITE_CACHE_DIR": str(_HOME / "dvc-site"),
+    "DVC_SITE_CACHE_DIR": str(_HOME / "dvc-target"),
     "DVC_GLOBAL_CONFIG_DIR": str(_HOME / "dvc-global"),
     "DVC_SYSTEM_CONFIG_DIR": str(_HOME / "dvc-system"),
     "DVC_NO_ANALYTICS": "true",

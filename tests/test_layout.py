@@ -23,9 +23,8 @@ CANNOT_CHANGE_A_RESULT = {
     "gfpet": "a version and nothing else",
     "gfpet.stages": "empty",
     "gfpet.errors": "texts of errors",
-    "gfpet.config": "checks values; the values that a stage reads are among its params",
-    "gfpet.params_file": "reads and writes params.yaml, like gfpet.config",
-    "gfpet._yaml_edit": "writes params.yaml",
+    "gfpet.config": "reads, checks and writes params.yaml; the values that a stage reads are among its params",
+    "gfpet.method": "a docstring",
     "gfpet.tracking": "tells MLflow what came out",
     "gfpet.stages._harness": "folders, metrics files and MLflow around a stage's own work",
     "gfpet.stages._identity": "the name of a result",
@@ -33,7 +32,7 @@ CANNOT_CHANGE_A_RESULT = {
 }
 """Modules that no stage depends on in dvc.yaml, each with the reason: else each touch of them would run everything."""
 
-ONLY_FOR = {"gfpet.world": {"prepare", "pretrain"}}
+ONLY_FOR = {"gfpet.synthetic": {"prepare", "pretrain"}}
 """Packages that others import with `gfpet.data` and never call: they get what it makes as files."""
 
 READ_BEFORE_THE_START = {"kinds", "modules.prefix.length"}
@@ -41,16 +40,16 @@ READ_BEFORE_THE_START = {"kinds", "modules.prefix.length"}
 
 NOT_CALLED = {
     "bridge": {"modules"},
-    "write": {"modules"},
+    "readout": {"modules"},
     "derive": {"modules", "evaluate.batch_size"},
     "prune": {"modules", "evaluate.batch_size"},
 }
 """Parameters that a shared helper reads in a function which these stages do not call."""
 
 OPTIONAL = {
-    "gfpet.models._placement": "quantised",
-    "gfpet.predict._few_bits": "quantised",
-    "gfpet.predict._placed": "offload",
+    "gfpet.lm.models._placement": "quantised",
+    "gfpet.estimate._quantised": "quantised",
+    "gfpet.estimate._offload": "offload",
     "tasks.services.object_store": "team",
     "flows.dask_cluster": "dask",
 }
@@ -188,7 +187,7 @@ def test_each_dependency_in_the_code_exists(name: str) -> None:
 
 
 def test_only_bridge_depends_on_the_bridges_code() -> None:
-    assert [name for name in RUN_STAGES if "gfpet/bridge" in STAGES[name]["deps"]] == ["bridge"]
+    assert [name for name in RUN_STAGES if "gfpet/method/bridge" in STAGES[name]["deps"]] == ["bridge"]
     assert [name for name in RUN_STAGES if "bridge" in STAGES[name]["params"]] == ["bridge"]
 
 

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from gfpet.data.examples import Example
-from gfpet.families import Dims, Family, StackDims, stack_of
-from gfpet.families.gpt2 import GPT2
-from gfpet.models import LoadedModel
-from gfpet.modules import PetModule, start_adapter, start_lora, start_prefix
-from gfpet.scoring import encode
-from gfpet.task_data import Split, TaskData
+from gfpet.lm.families import Dims, Family, StackDims, stack_of
+from gfpet.lm.families.gpt2 import GPT2
+from gfpet.lm.models import LoadedModel
+from gfpet.lm.modules import PetModule, start_adapter, start_lora, start_prefix
+from gfpet.lm.scoring import Split, TaskData, encode
 
 VOCABULARY = 257
 END = 256
@@ -134,17 +133,17 @@ def tiny_module(kind: str, model: nn.Module, *, seed: int = 5, family: Family = 
     """A module of a kind that changes the model's output."""
     generator = torch.Generator().manual_seed(seed)
     if kind == "lora":
-        sites = family.expanded(("attn.q", "attn.v", "attn.o", "mlp.up", "mlp.down"))
-        module = start_lora(model, family, rank=3, alpha=6.0, sites=sites, generator=generator)
+        target_modules = family.expanded(("attn.q", "attn.v", "attn.o", "mlp.up", "mlp.down"))
+        module = start_lora(model, family, rank=3, alpha=6.0, target_modules=target_modules, generator=generator)
     elif kind == "adapter":
-        sites = family.expanded(("attn.o", "mlp.down"))
-        module = start_adapter(model, family, bottleneck=4, sites=sites, generator=generator)
+        target_modules = family.expanded(("attn.o", "mlp.down"))
+        module = start_adapter(model, family, bottleneck=4, target_modules=target_modules, generator=generator)
     else:
         depths = family.depths_of(model)
         keys, values = (
             {
                 name: torch.randn(
-                    depths[stack_of(name)], 5, family.site_widths(model, f"{name}.k")[1], generator=generator
+                    depths[stack_of(name)], 5, family.target_widths(model, f"{name}.k")[1], generator=generator
                 )
                 for name in family.attentions
             }

@@ -9,16 +9,15 @@ from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration
 
 from gfpet.data.examples import Example
-from gfpet.families import Family, Frame, Padded
-from gfpet.families.t5 import T5
-from gfpet.models import LoadedModel
-from gfpet.scoring import EncodedExample, encode
-from gfpet.task_data import Split, TaskData
+from gfpet.lm.families import Family, Padded, Template
+from gfpet.lm.families.t5 import T5
+from gfpet.lm.models import LoadedModel
+from gfpet.lm.scoring import EncodedExample, Split, TaskData, encode
 from tests.tiny import END, ByteTokenizer, learnable
 
 PAD, SENTINEL = 257, 258
 VERSIONS = ("1.0", "1.1")
-FRAME = Frame(source_end=(SENTINEL, END), start=(PAD, SENTINEL))
+TEMPLATE = Template(source_end=(SENTINEL, END), start=(PAD, SENTINEL))
 
 
 class SentinelTokenizer(ByteTokenizer):
@@ -81,7 +80,7 @@ def tiny_loaded_t5(width: int = 16, layers: tuple[int, int] = (2, 3), **more: ob
 
 
 def encoded_t5(examples: Sequence[Example], max_length: int = 40) -> list[EncodedExample]:
-    return encode(list(examples), SentinelTokenizer(), max_length=max_length, frame=FRAME)
+    return encode(list(examples), SentinelTokenizer(), max_length=max_length, template=TEMPLATE)
 
 
 def texts_of(source: Tensor, target: Tensor) -> dict[str, Padded]:

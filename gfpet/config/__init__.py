@@ -1,61 +1,27 @@
-"""`params.yaml` as one typed model. `gfpet.params_file` reads and writes the file.
+"""`params.yaml` as one typed model, and reading and writing the file.
 
-The shipped `params.yaml` equals the defaults below (a test holds it). Presets (`presets/*.yaml`) hold only differences.
-Stage programs take a section and hand plain arguments to the library; of that, only `gfpet.predict`, which stands in
-for the stage programs, sees these classes.
+The shipped `params.yaml` equals the defaults of `Params` (a test holds it). Presets (`presets/*.yaml`) hold only
+differences. Stage programs take a section and pass plain arguments to the library.
 """
 
 from __future__ import annotations
 
-from pydantic import model_validator
-
-from gfpet.config._data import Prepare, World
-from gfpet.config._forward import Align, Evaluate, Plug, Prune, Similarity
-from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Models, Pair
-from gfpet.config._modules import Modules
-from gfpet.config._section import Chosen, Distinct, FamilyName, Kind, NonNegative, Section, Site, Task
-from gfpet.config._training import Bridge, Derive, Heal, Loop, Optimisation, Reference, Tune, Write
-
-
-class Params(Section):
-    """All of `params.yaml`."""
-
-    preset: str = "quick"
-    """Name of the preset that was applied last; for the record only."""
-    families: Chosen[FamilyName] = ("gpt2",)
-    tasks: Chosen[Task] = ("boolq", "cb", "copa")
-    kinds: Distinct[Kind] = ("lora", "adapter", "prefix")
-    """What is carried over from S. Empty: nothing; L is adapted by the direct write alone."""
-    seeds: Chosen[NonNegative] = (0,)
-    world: World = World()
-    prepare: Prepare = Prepare()
-    models: Models = Models()
-    modules: Modules = Modules()
-    derive: Derive = Derive()
-    tune: Tune = Tune()
-    reference: Reference = Reference()
-    align: Align = Align()
-    similarity: Similarity = Similarity()
-    prune: Prune = Prune()
-    plug: Plug = Plug()
-    bridge: Bridge = Bridge()
-    write: Write = Write()
-    evaluate: Evaluate = Evaluate()
-
-    @model_validator(mode="after")
-    def _something_to_do(self) -> Params:
-        if not self.kinds and "write" not in self.evaluate.strategies:
-            raise ValueError(
-                f"kinds is empty, and evaluate.strategies {list(self.evaluate.strategies)} has no 'write', the one "
-                "strategy that needs none: name a kind, or add 'write'"
-            )
-        if not self.kinds and "auto" in self.evaluate.strategies and "write" not in self.evaluate.auto:
-            raise ValueError(
-                f"kinds is empty, and evaluate.auto {list(self.evaluate.auto)} has no 'write', the one strategy that "
-                "needs none: name a kind, or add 'write'"
-            )
-        return self
-
+from gfpet.config._data import Prepare
+from gfpet.config._file import (
+    apply_preset,
+    checkpoints,
+    flatten,
+    flatten_keys,
+    is_hub_id,
+    load_params,
+    preset_names,
+    with_preset,
+    with_values,
+)
+from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Pair
+from gfpet.config._params import Params
+from gfpet.config._section import TargetModule
+from gfpet.config._training import Heal, Loop, Optimisation
 
 __all__ = [
     "DERIVE",
@@ -67,5 +33,14 @@ __all__ = [
     "Pair",
     "Params",
     "Prepare",
-    "Site",
+    "TargetModule",
+    "apply_preset",
+    "checkpoints",
+    "flatten",
+    "flatten_keys",
+    "is_hub_id",
+    "load_params",
+    "preset_names",
+    "with_preset",
+    "with_values",
 ]

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from gfpet.config._section import NonNegative, Positive, Section
 
 
-class World(Section):
+class Synthetic(Section):
     """The generated language and benchmark behind the embedded models."""
 
     seed: NonNegative = 0

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from gfpet.config._section import Chosen, Distinct, Positive, PositiveFloat, Section
 from gfpet.config._training import Heal
 
-Strategy = Literal["paper", "scaled", "refined", "logits", "write"]
+Strategy = Literal["algorithm1", "scaling", "blockwise_scaling", "proxy_tuning", "readout"]
 """A way of using in the large model what was learned outside of it (docs/design.md)."""
 
 
@@ -27,8 +27,8 @@ class Align(Section):
     """Texts read at a time."""
     budget_gb: PositiveFloat = 1.0
     """Memory for sums and maps, in units of 10^9 bytes: where all layers' are more, the text is read several times."""
-    layer_map: Literal["stack", "interpolate", "depth", "cka", "derived"] = "interpolate"
-    """Which layer of the small model a layer of the large one takes its module from (METHOD: layer map). `derived`:
+    layer_assignment: Literal["stack", "interpolate", "depth", "cka", "derived"] = "interpolate"
+    """Which layer of the small model a layer of the large one takes its module from (METHOD: layer assignment). `derived`:
     each layer of a derived small model goes back to where it was cut out; the others take none."""
 
 
@@ -54,7 +54,7 @@ class Plug(Section):
     initialisation: Literal["closed_form", "random"] = "closed_form"
     """Start of `W_plug`: the maps of stage `align`, or random orthogonal ones."""
     sharing: Literal["per_layer", "shared"] = "per_layer"
-    """A map for each layer, or one for all layers of a site."""
+    """A map for each layer, or one for all layers of a target."""
     update: Literal["auto", "full", "low_rank", "none"] = "auto"
     """What of `W_plug` stage `bridge` trains: the maps, low-rank updates of them, or nothing. `auto`: the maps where
     they have at most 10M values, low-rank updates beyond (AdamW holds 16 bytes a trained value)."""
@@ -64,8 +64,8 @@ class Plug(Section):
     """k copies of one layer's update are each divided by k."""
 
 
-class Refine(Section):
-    """How strategy `refined` finds its factors: two forward passes a step."""
+class BlockwiseScaling(Section):
+    """How strategy `blockwise_scaling` finds its factors: two forward passes a step."""
 
     steps: Positive = 60
     batch_size: Positive = 32
@@ -81,19 +81,19 @@ class Evaluate(Section):
     batch_size: Positive = 64
     controls: Distinct[Literal["zero_shot", "random_w_plug"]] = ("zero_shot", "random_w_plug")
     strategies: Distinct[Literal[Strategy, "auto"]] = (
-        "paper",
-        "scaled",
-        "logits",
-        "write",
+        "algorithm1",
+        "scaling",
+        "proxy_tuning",
+        "readout",
         "auto",
     )
     """Ways of using what was learned (docs/design.md)."""
-    auto: Chosen[Strategy] = ("write",)
+    auto: Chosen[Strategy] = ("readout",)
     """What strategy `auto` chooses among, beside the large model as it is: the one that does best on the held-out
     training examples."""
     scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)
-    """Factors on a plugged module that `scaled` tries beside 1, and on the small model's change that `logits` tries."""
-    refine: Refine = Refine()
+    """Factors on a plugged module that `scaling` tries beside 1, and on the small model's change that `proxy_tuning` tries."""
+    blockwise_scaling: BlockwiseScaling = BlockwiseScaling()
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     resamples: Positive = 1000
     """Bootstrap resamples behind each interval."""

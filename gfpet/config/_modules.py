@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gfpet.config._section import Chosen, Positive, PositiveFloat, Section, Site
+from gfpet.config._section import Chosen, Positive, PositiveFloat, Section, TargetModule
 
 
 class Lora(Section):
@@ -11,14 +11,14 @@ class Lora(Section):
     rank: Positive = 8
     alpha: PositiveFloat = 16.0
     """The update is scaled by alpha / rank."""
-    sites: Chosen[Site] = ("attn.q", "attn.v")
+    target_modules: Chosen[TargetModule] = ("attn.q", "attn.v")
 
 
 class Adapter(Section):
     """Bottleneck adapter (Houlsby et al. 2019)."""
 
     bottleneck: Positive = 16
-    sites: Chosen[Site] = ("attn.o", "mlp.down")
+    target_modules: Chosen[TargetModule] = ("attn.o", "mlp.down")
 
 
 class Prefix(Section):

@@ -15,7 +15,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[int, Field(ge=0)]
-Site = Literal[
+TargetModule = Literal[
     "attn.q", "attn.k", "attn.v", "attn.o", "mlp.up", "mlp.gate", "mlp.down", "cross.q", "cross.k", "cross.v", "cross.o"
 ]
 

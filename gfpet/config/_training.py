@@ -1,4 +1,4 @@
-"""Sections of the stages that train: `derive`, `tune`, `reference`, `bridge`, `write`."""
+"""Sections of the stages that train: `derive`, `tune`, `reference`, `bridge`, `readout`."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ class Bridge(Optimisation):
     activations: Activations = Activations()
 
 
-class Write(Loop):
-    """Stage `write`: a direct write, trained on the large model's activations."""
+class Readout(Loop):
+    """Stage `readout`: a direct write, trained on the large model's activations."""
 
     epochs: Positive = 8
     learning_rate: PositiveFloat = 3e-3
-    taps: Positive = 8
+    layers_read: Positive = 8
     """Points of a stack whose residual stream is read, evenly spaced over its depth."""
     bottleneck: Positive = 32
     """Width of what is read; a multiple of `heads`."""
@@ -140,7 +140,7 @@ class Write(Loop):
     """Disk that one task's cache may take, in units of 10^9 bytes."""
 
     @model_validator(mode="after")
-    def _whole_heads(self) -> Write:
+    def _whole_heads(self) -> Readout:
         if self.bottleneck % self.heads:
             raise ValueError(f"bottleneck is {self.bottleneck}: not a multiple of heads, {self.heads}")
         return self

@@ -40,7 +40,7 @@ class Source:
     kind: str
     """`directory`, `hub` or `embedded`."""
     id: str
-    """The folder, the data set on the hub, or `gfpet.world`."""
+    """The folder, the data set on the hub, or `gfpet.synthetic`."""
     revision: str | None
     """Commit of the data set on the hub, seed of the world; None for a folder, whose hashes say it all."""
     train: RawSplit
@@ -111,7 +111,7 @@ def generate_embedded(
         dev_size: examples to hold out; enough rows are made that these are no more than a fifth.
         eval_size: examples to evaluate on; null takes 500.
     """
-    from gfpet.world import generate
+    from gfpet.synthetic import generate
 
     task_info(task)
     train = max((train_size or EMBEDDED_TRAIN) + dev_size, math.ceil(dev_size / DEV_PART))
@@ -119,7 +119,7 @@ def generate_embedded(
     for split, values in zip(("train", "val"), generate(task, seed, train, eval_size or EMBEDDED_EVAL), strict=True):
         rows = tuple(RawRow(f"world/{task}/{split}:{line}", value) for line, value in enumerate(values, start=1))
         splits[split] = RawSplit(rows, f"{task}/{split}", rows_digest(values))
-    return Source("embedded", "gfpet.world", f"seed {seed}", splits["train"], splits["val"])
+    return Source("embedded", "gfpet.synthetic", f"seed {seed}", splits["train"], splits["val"])
 
 
 def rows_digest(rows: Iterable[object]) -> str:

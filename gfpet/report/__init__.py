@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from gfpet.report._collect import Collected, Scope, SimilarityRow, collect
 from gfpet.report._costs import Cost, cost_of
-from gfpet.report._foretold import FORETOLD, forecast_table, write_forecasts
-from gfpet.report._foretold_plots import plot_modules
+from gfpet.report._estimated import ESTIMATED, estimate_table, write_estimates
+from gfpet.report._estimated_plots import plot_modules
 from gfpet.report._rows import ReportRow, read_rows, report_rows, write_rows
 from gfpet.report._tables import Table, gap_table, memory_table, result_table, similarity_table
 from gfpet.report._write import write_report
 
 __all__ = [
-    "FORETOLD",
+    "ESTIMATED",
     "Collected",
     "Cost",
     "ReportRow",
@@ -20,7 +20,7 @@ __all__ = [
     "Table",
     "collect",
     "cost_of",
-    "forecast_table",
+    "estimate_table",
     "gap_table",
     "memory_table",
     "plot_modules",
@@ -28,7 +28,7 @@ __all__ = [
     "report_rows",
     "result_table",
     "similarity_table",
-    "write_forecasts",
+    "write_estimates",
     "write_report",
     "write_rows",
 ]

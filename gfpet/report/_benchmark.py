@@ -91,7 +91,7 @@ def benchmark_table(rows: Sequence[ReportRow], scope: Scope) -> Table:
                     [gap for gap in gaps if gap is not None],
                 ]
                 name = f"{family}, {way.kind or 'any kind'}" + (f", beside {rival}" if rival != way.kind else "")
-                name += f" ({way.strategy})" if way.strategy not in ("", "paper") else ""
+                name += f" ({way.strategy})" if way.strategy not in ("", "algorithm1") else ""
                 times = (_seconds(rows, scope, family, each) for each in (way, Way("gradient", rival)))
                 said = (EMPTY if time is None else f"{time:.1f}" for time in times)
                 body.append((name, *(_over_seeds(values) for values in columns), *said))

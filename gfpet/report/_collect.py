@@ -15,9 +15,9 @@ from gfpet.results import ResultRow, order, read_results
 
 RESULT_STAGES = ("tune", "reference", "bridge", "evaluate")
 """Stages with result rows, by family and task."""
-TASK_STAGES = (*RESULT_STAGES, "write")
+TASK_STAGES = (*RESULT_STAGES, "readout")
 """Stages by family and task."""
-STAGES = ("derive", "tune", "align", "prune", "bridge", "write", "evaluate", "reference")
+STAGES = ("derive", "tune", "align", "prune", "bridge", "readout", "evaluate", "reference")
 """All stages that a result may go through, in the order of the tables."""
 FAMILY_STAGES = ("derive", "align", "prune")
 """Stages that a whole family shares."""

@@ -17,8 +17,8 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "random_w_plug": ("derive", "tune", "evaluate"),
     "bridge_alone": ("derive", "tune", "align", "prune", "bridge"),
     "plugged": ("derive", "tune", "align", "prune", "bridge", "evaluate"),
-    "logits": ("derive", "tune", "evaluate"),
-    "write": ("write", "evaluate"),
+    "proxy_tuning": ("derive", "tune", "evaluate"),
+    "readout": ("readout", "evaluate"),
     "gradient": ("reference",),
     "full": ("reference",),
 }
@@ -29,10 +29,10 @@ _ZERO, _SMALL = "infer/zero-shot", ("infer-small/zero-shot", "infer-small/{tag}"
 _INFERENCE = {
     "zero_shot": (_ZERO,),
     "random_w_plug": ("infer-random/{tag}",),
-    "scaled": ("infer/{tag}", "infer-scaled/{tag}"),
-    "refined": ("infer-refined/{tag}",),
-    "logits": (_ZERO, *_SMALL),
-    "write": ("infer/write-seed{seed}",),
+    "scaling": ("infer/{tag}", "infer-scaling/{tag}"),
+    "blockwise_scaling": ("infer-blockwise_scaling/{tag}",),
+    "proxy_tuning": (_ZERO, *_SMALL),
+    "readout": ("infer/readout-seed{seed}",),
 }
 """Phases of stage `evaluate`, where each method or strategy has its own; all others have `infer/{tag}`. Beside each
 of them stands one on held-out examples, with `choose` for `infer`."""
@@ -85,8 +85,8 @@ def _tried(method: str, kind: str, strategy: str, among: Sequence[str]) -> tuple
 def _has(kind: str, strategy: str) -> bool:
     """Whether a kind of module has a strategy: no kind has the direct write alone, a prefix no factors."""
     if not kind:
-        return strategy == "write"
-    return kind != "prefix" or strategy not in ("scaled", "refined")
+        return strategy == "readout"
+    return kind != "prefix" or strategy not in ("scaling", "blockwise_scaling")
 
 
 def cost_of(
@@ -137,7 +137,7 @@ def _passed(
     phases: Phases, stage: str, tried: Sequence[str], kind: str, seed: int | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The phases of a stage that a result went through: its own, and those that are nobody's, which have no `/`."""
-    tag = f"{'full' if 'full' in tried else 'write' if stage == 'write' else kind}-seed{seed}"
+    tag = f"{'full' if 'full' in tried else 'readout' if stage == 'readout' else kind}-seed{seed}"
     names = (name for one in tried for name in _INFERENCE.get(one, ("infer/{tag}",)))
     own_inference = {name.format(tag=tag, seed=seed) for name in names}
     for name, phase in phases.items():

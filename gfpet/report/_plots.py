@@ -51,7 +51,7 @@ _STAGE_NAMES = {
     "align": "align S and L",
     "prune": "prune L to the Bridge",
     "bridge": "train the Bridge",
-    "write": "train the direct write",
+    "readout": "train the direct write",
     "evaluate": "infer with plugged L",
 }
 
@@ -171,12 +171,16 @@ def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder
     table: list[list[object]] = []
     bars: dict[tuple[str, str], tuple[str, int]] = {}
     for way in ways(rows, collected.scope, family):
-        if way.method not in ("zero_shot", "plugged", "gradient", "full") or way.strategy not in ("", "paper", "write"):
+        if way.method not in ("zero_shot", "plugged", "gradient", "full") or way.strategy not in (
+            "",
+            "algorithm1",
+            "readout",
+        ):
             continue
         for stage, peak in stage_peaks(collected.memory, rows, family, way, collected.scope.among).items():
             shared = stage in FAMILY_STAGES or not way.kind
             name = _STAGE_NAMES[stage] if way.method == "plugged" else way.name
-            if way.method == "plugged" and stage not in (*FAMILY_STAGES, "write"):
+            if way.method == "plugged" and stage not in (*FAMILY_STAGES, "readout"):
                 name += f", {way.kind or way.strategy}"
             group = "plugged" if way.method == "plugged" else way.method
             if peak is not None and (stage, name) not in bars:

@@ -45,7 +45,7 @@ class Way:
         name = METHODS.get(self.method, self.method.replace("_", " "))
         if self.kind:
             name += f", {self.kind}"
-        return f"{name} ({self.strategy})" if self.strategy not in ("", "paper") else name
+        return f"{name} ({self.strategy})" if self.strategy not in ("", "algorithm1") else name
 
 
 @dataclass(frozen=True)

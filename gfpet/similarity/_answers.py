@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gfpet.errors import ModuleError
-from gfpet.families import stack_of
-from gfpet.modules import PetModule
-from gfpet.scoring import Predictions
+from gfpet.lm.families import stack_of
+from gfpet.lm.modules import PetModule
+from gfpet.lm.scoring import Predictions
 from gfpet.similarity._grid import Block
 
 

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from gfpet.activations import captured, residual_of
-from gfpet.align import Side, cka_pair
-from gfpet.families import Family
-from gfpet.modules import PetModule, inserted
-from gfpet.scoring import Batch, trunk_of
+from gfpet.lm.activations import captured, residual_of
+from gfpet.lm.families import Family
+from gfpet.lm.modules import PetModule, inserted
+from gfpet.lm.scoring import Batch, backbone_of
+from gfpet.method.align import Side, cka_pair
 from gfpet.similarity._grid import Cell
 
 Effects = list[Tensor]
@@ -40,7 +40,7 @@ def residuals(model: nn.Module, family: Family, batches: Sequence[Batch], *, tok
     seen = dict.fromkeys(stacks, 0)
     for batch in batches:
         with captured(model, family, map(residual_of, stacks)) as found:
-            trunk_of(model, family)(batch)
+            backbone_of(model, family)(batch)
         new: list[Tensor] = []
         for stack, real in batch.is_real.items():
             stride = max(1, -(-total[stack] // tokens))

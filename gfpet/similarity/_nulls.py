@@ -6,22 +6,22 @@ from dataclasses import replace
 
 import torch
 
-from gfpet.models import LoadedModel
-from gfpet.modules import PetModule, split_name
-from gfpet.task_data import Split, TaskData
-from gfpet.tuning import start_module
+from gfpet.lm.models import LoadedModel
+from gfpet.lm.modules import PetModule, split_name
+from gfpet.lm.scoring import Split, TaskData
+from gfpet.lm.training import start_module
 
-# A start reads the longest of this many texts (gfpet.tuning); another sample takes others.
+# A start reads the longest of this many texts (gfpet.lm.training._tuning); another sample takes others.
 _TEXTS = 64
 # Far from the seeds that modules are trained with, or an untrained one would share its start with a trained one.
 _FIRST_SEED = 1_000_003
 
 
 def untrained_like(module: PetModule, loaded: LoadedModel, data: TaskData, *, sample: int) -> PetModule:
-    """A freshly started module of the kind, sites and sizes of a trained one of the same model.
+    """A freshly started module of the kind, target_modules and sizes of a trained one of the same model.
 
     A LoRA starts with B = 0, which changes nothing and has no direction: its B is drawn at random instead, with the
-    root mean square of the trained one, site by site and block by block. A prefix starts from real text; each sample
+    root mean square of the trained one, target by target and block by block. A prefix starts from real text; each sample
     from other text.
     """
     seed = _FIRST_SEED + sample
@@ -42,12 +42,12 @@ def untrained_like(module: PetModule, loaded: LoadedModel, data: TaskData, *, sa
 
 def _options(module: PetModule) -> dict[str, object]:
     """The section of `modules` in params.yaml that such a module comes from."""
-    sites = tuple(sorted({split_name(name)[0] for name in module.tensors}))
+    target_modules = tuple(sorted({split_name(name)[0] for name in module.tensors}))
     shapes = {split_name(name)[1]: tensor.shape for name, tensor in module.tensors.items()}
     match module.kind:
         case "lora":
-            return {"rank": shapes["A"][1], "alpha": module.scale * shapes["A"][1], "sites": sites}
+            return {"rank": shapes["A"][1], "alpha": module.scale * shapes["A"][1], "target_modules": target_modules}
         case "adapter":
-            return {"bottleneck": shapes["down"][1], "sites": sites}
+            return {"bottleneck": shapes["down"][1], "target_modules": target_modules}
         case "prefix":
             return {"length": shapes["prefix"][1]}

@@ -1,4 +1,4 @@
-"""Similarity of what modules are: their updates `ΔW = U V` after a map, layer by layer and site by site.
+"""Similarity of what modules are: their updates `ΔW = U V` after a map, layer by layer and target by target.
 
 LoRA      U = B          V = A         (the factors themselves are free up to an invertible r × r, their
 adapter   U = up         V = down       product is not; the adapter's is its linearisation)
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gfpet.modules import PetModule, by_block, split_name
+from gfpet.lm.modules import PetModule, by_block, split_name
 from gfpet.similarity._grid import Block, mean_over
 
 _FACTORS = {"lora": ("B", "A"), "adapter": ("up", "down")}
@@ -22,7 +22,7 @@ Update = tuple[Tensor, Tensor]
 
 
 def factors(module: PetModule) -> dict[Block, dict[str, Update]]:
-    """The factors of a module's updates, by block and site (of a prefix: attention); float64, `scale` left out."""
+    """The factors of a module's updates, by block and target (of a prefix: attention); float64, `scale` left out."""
     found: dict[Block, dict[str, Update]] = {}
     for stack, layer, tensors in by_block(module):
         exact = {name: tensor.detach().double() for name, tensor in tensors.items()}
@@ -33,8 +33,10 @@ def factors(module: PetModule) -> dict[Block, dict[str, Update]]:
             }
             continue
         left, right = _FACTORS[module.kind]
-        sites = sorted({split_name(name)[0] for name in exact})
-        found[stack, layer] = {site: (exact[f"{site}.{left}"], exact[f"{site}.{right}"]) for site in sites}
+        target_modules = sorted({split_name(name)[0] for name in exact})
+        found[stack, layer] = {
+            target: (exact[f"{target}.{left}"], exact[f"{target}.{right}"]) for target in target_modules
+        }
     return found
 
 
@@ -68,21 +70,21 @@ def _basis(x: Tensor) -> Tensor:
 
 
 def compare_weights(ours: PetModule, theirs: PetModule) -> dict[str, dict[Block, float | None]]:
-    """Two modules in one model's spaces, by measure and block; means over the sites that both have.
+    """Two modules in one model's spaces, by measure and block; means over the target modules that both have.
 
     `cosine`: of ΔW. `subspace`: overlap of the column spaces (what is written) and of the row spaces (what is read),
     averaged. Only blocks where both sit.
 
     Args:
-        ours: e.g. a module of the small model after `gfpet.plug.plugged`.
+        ours: e.g. a module of the small model after `gfpet.method.plug.plugged`.
     """
     first, second = factors(ours), factors(theirs)
     found: dict[str, dict[Block, float | None]] = {"cosine": {}, "subspace": {}}
     for block in sorted(first.keys() & second.keys()):
-        sites = sorted(first[block].keys() & second[block].keys())
+        target_modules = sorted(first[block].keys() & second[block].keys())
         cosines, overlaps = [], []
-        for site in sites:
-            (u1, v1), (u2, v2) = first[block][site], second[block][site]
+        for target in target_modules:
+            (u1, v1), (u2, v2) = first[block][target], second[block][target]
             cosines.append(update_cosine(u1, v1, u2, v2))
             overlaps.append(mean_over([overlap(u1, u2), overlap(v1.T, v2.T)]))
         found["cosine"][block], found["subspace"][block] = mean_over(cosines), mean_over(overlaps)

@@ -7,12 +7,12 @@ import json
 from gfpet.config import DERIVE, Params
 from gfpet.data.examples import Example, read_examples
 from gfpet.errors import ConfigError
-from gfpet.plug import LayerMap
+from gfpet.method.plug import LayerAssignment
 from gfpet.stages._inputs import OUTPUTS, derived_folder
 
 
-def derived_pairs(family: str) -> LayerMap:
-    """The layer map `derived`: each block of the small model with the one that it was cut out of.
+def derived_pairs(family: str) -> LayerAssignment:
+    """The layer assignment `derived`: each block of the small model with the one that it was cut out of.
 
     Raises:
         ConfigError: the small model was not derived.
@@ -20,8 +20,8 @@ def derived_pairs(family: str) -> LayerMap:
     about = json.loads((derived_folder(family) / "source.json").read_text(encoding="utf-8"))
     if not about["derived"]:
         raise ConfigError(
-            f"align.layer_map is 'derived', but models.{family}.small.path is {about['path']}. Set it to "
-            f"'{DERIVE}', or align.layer_map to stack, interpolate, depth or cka."
+            f"align.layer_assignment is 'derived', but models.{family}.small.path is {about['path']}. Set it to "
+            f"'{DERIVE}', or align.layer_assignment to stack, interpolate, depth or cka."
         )
     return {stack: tuple((block, number) for number, block in enumerate(kept)) for stack, kept in about["kept"].items()}
 

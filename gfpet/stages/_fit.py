@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from gfpet.config import Optimisation
-from gfpet.models import LoadedModel
-from gfpet.modules import PetModule, inserted
-from gfpet.scoring import Predictions, head_of, predict, trunk_of
+from gfpet.lm.models import LoadedModel
+from gfpet.lm.modules import PetModule, inserted
+from gfpet.lm.scoring import Predictions, Split, TaskData, backbone_of, head_of, predict
+from gfpet.lm.training import Hooks, Outcome, start_module, tune_module, wants_checkpointing
 from gfpet.stages._harness import StageRun
 from gfpet.stages._inputs import settings_of
-from gfpet.task_data import Split, TaskData
-from gfpet.training import Hooks, Outcome
-from gfpet.tuning import start_module, tune_module, wants_checkpointing
 
 
 def training_hooks(run: StageRun, name: str, meter: Any) -> Hooks:
@@ -39,7 +37,7 @@ def infer(run: StageRun, phase: str, loaded: LoadedModel, split: Split, *, pad: 
     with run.measure(phase, resident=[loaded.model]) as meter:
         return predict(
             split.encoded,
-            trunk_of(loaded.model, loaded.family),
+            backbone_of(loaded.model, loaded.family),
             head_of(loaded.model),
             batch_size=run.params.evaluate.batch_size,
             pad=pad,

@@ -21,9 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gfpet.config import Params
+from gfpet.config import Params, load_params
 from gfpet.errors import GfpetError
-from gfpet.params_file import load_params
 from gfpet.results import ResultRow, write_results
 from gfpet.stages._identity import Identity, running_stage
 from gfpet.stages._state import StageState, open_state

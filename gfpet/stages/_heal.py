@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gfpet.config import Heal
-from gfpet.derive import heal
-from gfpet.frozen import FrozenModel
-from gfpet.models import LoadedModel
-from gfpet.scoring import EncodedExample
+from gfpet.lm.models import FrozenModel, LoadedModel
+from gfpet.lm.scoring import EncodedExample
+from gfpet.lm.training import wants_checkpointing
+from gfpet.method.derive import heal
 from gfpet.stages._fit import log_outcome, training_hooks
 from gfpet.stages._harness import StageRun
 from gfpet.stages._inputs import settings_of
-from gfpet.tuning import wants_checkpointing
 
 # One text in so many is held out of healing.
 _HELD_OUT = 10

@@ -11,9 +11,9 @@ from transformers.utils import logging
 
 from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Loop, Pair, Params
 from gfpet.errors import ConfigError
-from gfpet.models import LoadedModel, find_device, load_pretrained, offloaded
-from gfpet.task_data import TaskData, load_task
-from gfpet.training import Settings
+from gfpet.lm.models import LoadedModel, find_device, load_pretrained, offloaded
+from gfpet.lm.scoring import TaskData, load_task
+from gfpet.lm.training import Settings
 
 OUTPUTS = Path("outputs")
 
@@ -83,7 +83,11 @@ def derived_folder(family: str) -> Path:
 def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:
     """The task's prepared examples in the model's tokens."""
     return load_task(
-        OUTPUTS / "prepare" / task, task, loaded.tokenizer, max_length=params.models.max_length, frame=loaded.frame
+        OUTPUTS / "prepare" / task,
+        task,
+        loaded.tokenizer,
+        max_length=params.models.max_length,
+        template=loaded.template,
     )
 
 

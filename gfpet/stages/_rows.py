@@ -7,10 +7,9 @@ from typing import Literal
 
 from gfpet.config import Params
 from gfpet.data import interval, score
+from gfpet.lm.scoring import Predictions, Split
 from gfpet.results import ResultRow
-from gfpet.scoring import Predictions
 from gfpet.stages._inputs import checkpoint_of
-from gfpet.task_data import Split
 
 # The resamples behind an interval do not depend on the run's seed: two seeds differ by their models alone.
 _INTERVAL_SEED = 0

@@ -1,4 +1,4 @@
-"""Stage `align`: closed-form `W_plug` between the activations of S and L, and the layer map. Forward passes only.
+"""Stage `align`: closed-form `W_plug` between the activations of S and L, and the layer assignment. Forward passes only.
 
 Usage: python -m gfpet.stages.align FAMILY
 """
@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from gfpet.align import (
+from gfpet.data.examples import Example
+from gfpet.errors import DataError
+from gfpet.lm.families import stack_of
+from gfpet.lm.models import FrozenModel, require_same_tokenizer
+from gfpet.lm.modules import targets_by_kind
+from gfpet.lm.scoring import Batch, EncodedExample, batches, pad_token
+from gfpet.method.align import (
     explained,
     fit_maps,
     identity_maps,
@@ -18,20 +24,12 @@ from gfpet.align import (
     save_pairs,
     spaces_for,
 )
-from gfpet.data.examples import Example
-from gfpet.errors import DataError
-from gfpet.families import stack_of
-from gfpet.frozen import FrozenModel
-from gfpet.models import require_same_tokenizer
-from gfpet.modules import module_sites
-from gfpet.plug import MapsWriter, layer_map
-from gfpet.scoring import Batch, EncodedExample, batches
+from gfpet.method.plug import MapsWriter, layer_assignment
 from gfpet.stages._family import derived_pairs, mixed_examples
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import load_model
-from gfpet.task_data import pad_token
 
-# Tokens that decide the layer map `cka`.
+# Tokens that decide the layer assignment `cka`.
 _CKA_TOKENS = 2000
 # One text in so many is held out to measure how well the maps do.
 _HELD_OUT = 10
@@ -45,24 +43,28 @@ def align(family: str) -> None:
         section = run.params.align
         small, large = load_model(run.params, family, "small"), load_model(run.params, family, "large")
         require_same_tokenizer(small, large)
-        text = read_through(_examples(run), small.tokenizer, max_length=run.params.models.max_length, frame=small.frame)
+        text = read_through(
+            _examples(run), small.tokenizer, max_length=run.params.models.max_length, template=small.template
+        )
         split = len(text) - len(text) // _HELD_OUT
         pad = pad_token(small.tokenizer)
         frozen = FrozenModel(large.model)
         depths = [each.family.depths_of(each.model) for each in (small, large)]
         with run.measure("align", resident=[small.model, large.model]) as meter:
             likeness = None
-            if section.layer_map == "cka":
+            if section.layer_assignment == "cka":
                 likeness = layer_likeness(
                     small, frozen, _batches(text[:split], pad, section.batch_size), tokens=_CKA_TOKENS
                 )
-            if section.layer_map == "derived":
+            if section.layer_assignment == "derived":
                 pairs = derived_pairs(family)
             else:
-                pairs = layer_map(section.layer_map, depths[0], depths[1], likeness)
+                pairs = layer_assignment(section.layer_assignment, depths[0], depths[1], likeness)
             modules = run.params.modules
-            sites = module_sites(small.family, run.params.kinds, lora=modules.lora.sites, adapter=modules.adapter.sites)
-            reads, writes = spaces_for(sites)
+            targets = targets_by_kind(
+                small.family, run.params.kinds, lora=modules.lora.target_modules, adapter=modules.adapter.target_modules
+            )
+            reads, writes = spaces_for(targets)
             asked = {"reads": reads, "writes": writes}
             centre = section.centre and section.method != "identity"
             file = MapsWriter(run.output / "maps.safetensors", map_shapes(small, large, pairs, **asked, centre=centre))
@@ -92,7 +94,7 @@ def align(family: str) -> None:
                 del maps
         # Means over layers, whatever groups they were fitted in.
         quality = {name: sum(v * n for v, n in of) / sum(n for _, n in of) for name, of in sorted(found.items())}
-        save_pairs(run.output / "layers.json", pairs, name=section.layer_map, small=depths[0], large=depths[1])
+        save_pairs(run.output / "layers.json", pairs, name=section.layer_assignment, small=depths[0], large=depths[1])
         for name, value in quality.items():
             run.log_value(f"r2/{name}", value)
         run.log_value("texts", len(text))
@@ -118,7 +120,7 @@ def _examples(run: StageRun) -> list[Example]:
 
 
 def _batches(text: list[EncodedExample], pad: int, size: int) -> list[Batch]:
-    # In the text's own order: by length, the layer map `cka` would look at the longest task only.
+    # In the text's own order: by length, the layer assignment `cka` would look at the longest task only.
     return [batch for _, batch in batches(text, size=size, pad=pad, order=range(len(text)))]
 
 

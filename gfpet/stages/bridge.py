@@ -9,20 +9,12 @@ import sys
 
 import torch
 
-from gfpet.align import load_pairs
-from gfpet.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
-from gfpet.families import Dims, Family
-from gfpet.frozen import FrozenModel
-from gfpet.models import LoadedModel, find_device
-from gfpet.modules import PetModule
-from gfpet.plug import LayerMap, Projection, plugged, random_like
-from gfpet.prune import Kept, load_bridge
-from gfpet.scoring import Predictions
-from gfpet.stages._fit import log_outcome, training_hooks
-from gfpet.stages._harness import StageRun, main, stage
-from gfpet.stages._inputs import OUTPUTS, load_examples, load_model, settings_of
-from gfpet.stages._rows import RowMaker
-from gfpet.streams import (
+from gfpet.lm.families import Dims, Family
+from gfpet.lm.models import FrozenModel, LoadedModel, find_device
+from gfpet.lm.modules import PetModule
+from gfpet.lm.scoring import Predictions, TaskData
+from gfpet.lm.training import wants_checkpointing
+from gfpet.method.activation_cache import (
     ActivationCache,
     Activations,
     Plan,
@@ -30,8 +22,14 @@ from gfpet.streams import (
     recomputed,
     row_lengths,
 )
-from gfpet.task_data import TaskData
-from gfpet.tuning import wants_checkpointing
+from gfpet.method.align import load_pairs
+from gfpet.method.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
+from gfpet.method.plug import LayerAssignment, Projection, plugged, random_like
+from gfpet.method.prune import Kept, load_bridge
+from gfpet.stages._fit import log_outcome, training_hooks
+from gfpet.stages._harness import StageRun, main, stage
+from gfpet.stages._inputs import OUTPUTS, load_examples, load_model, settings_of
+from gfpet.stages._rows import RowMaker
 
 _SPLITS = ("train", "dev", "eval")
 
@@ -59,7 +57,9 @@ def bridge(family: str, task: str) -> None:
                 module = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
                 transfer = _start(run, family, module.to(device, torch.float32), shape, dims, kept, seed)
                 said = _fit(run, name, family, shape, transfer, data, plan, read, seed)
-                run.log_results(maker.rows("bridge_alone", said, data.eval, kind=kind, strategy="paper", seed=seed))
+                run.log_results(
+                    maker.rows("bridge_alone", said, data.eval, kind=kind, strategy="algorithm1", seed=seed)
+                )
 
 
 def _plug_untrained(run: StageRun, family: str, task: str) -> None:
@@ -138,7 +138,7 @@ def _start(run: StageRun, family: str, module: PetModule, shape: Family, dims: D
     )
 
 
-def _pairs(family: str) -> LayerMap:
+def _pairs(family: str) -> LayerAssignment:
     return load_pairs(OUTPUTS / "align" / family / "layers.json")
 
 

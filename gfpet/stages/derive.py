@@ -13,8 +13,8 @@ from gfpet.config import DERIVE
 from gfpet.stages._harness import StageRun, main, stage
 
 if TYPE_CHECKING:
-    from gfpet.models import LoadedModel
-    from gfpet.scoring import Batch, EncodedExample
+    from gfpet.lm.models import LoadedModel
+    from gfpet.lm.scoring import Batch, EncodedExample
 
 
 def derive(family: str) -> None:
@@ -30,20 +30,19 @@ def derive(family: str) -> None:
 
 
 def _derive(run: StageRun, family: str) -> None:
-    from gfpet.derive import LOOKED_AT, block_changes, choose_blocks, contexts, evenly, with_blocks
-    from gfpet.frozen import FrozenModel
-    from gfpet.models import LoadedModel
+    from gfpet.lm.models import FrozenModel, LoadedModel
+    from gfpet.lm.scoring import pad_token
+    from gfpet.method.derive import LOOKED_AT, block_changes, choose_blocks, contexts, evenly, with_blocks
     from gfpet.stages._family import mixed_examples
     from gfpet.stages._heal import healed
     from gfpet.stages._inputs import load_model
-    from gfpet.task_data import pad_token
 
     section, params = run.params.derive, run.params
     large = load_model(params, family, "large")
     frozen, pad = FrozenModel(large.model), pad_token(large.tokenizer)
     wanted = max(section.examples, section.heal.examples if section.heal.epochs else 0)
     text = contexts(
-        mixed_examples(params, wanted), large.tokenizer, max_length=params.models.max_length, frame=large.frame
+        mixed_examples(params, wanted), large.tokenizer, max_length=params.models.max_length, template=large.template
     )
     depths = large.family.depths_of(large.model)
     if section.choice == "even":
@@ -77,8 +76,8 @@ def _derive(run: StageRun, family: str) -> None:
 
 
 def _batches(text: list[EncodedExample], large: LoadedModel, pad: int) -> list[Batch]:
-    from gfpet.derive import READ_AT_ONCE
-    from gfpet.scoring import batches
+    from gfpet.lm.scoring import batches
+    from gfpet.method.derive import READ_AT_ONCE
 
     # In the text's own order, which mixes the tasks: the first tokens decide.
     return [batch.to(large.device) for _, batch in batches(text, size=READ_AT_ONCE, pad=pad, order=range(len(text)))]

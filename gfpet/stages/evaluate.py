@@ -13,16 +13,26 @@ from typing import Any
 
 import torch
 
-from gfpet.align import load_pairs
-from gfpet.modules import PetModule, scaled_by_block
-from gfpet.plug import Projection, plugged, random_like
+from gfpet.lm.modules import PetModule, scaled_by_block
+from gfpet.lm.scoring import Split, TaskData
+from gfpet.method.align import load_pairs
+from gfpet.method.plug import Projection, plugged, random_like
+from gfpet.method.readout import Readout
+from gfpet.method.strategies import (
+    DevSelection,
+    Scorer,
+    StrategyResult,
+    sample_batches,
+    scale_blocks,
+    scale_module,
+    select_best,
+    strategy_result,
+    tune_by_proxy,
+)
+from gfpet.stages._evaluator import FrozenEvaluator
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import OUTPUTS, load_examples, load_model
-from gfpet.stages._lab import Lab
 from gfpet.stages._rows import RowMaker
-from gfpet.task_data import Split, TaskData
-from gfpet.transfer import Contender, Scorer, Trial, arithmetic, best, contender, drawn, refined, scaled
-from gfpet.write import DirectWrite
 
 
 def evaluate(family: str, task: str) -> None:
@@ -31,33 +41,33 @@ def evaluate(family: str, task: str) -> None:
         section = run.params.evaluate
         # Before L is there: the maps of a large pair are a good part of its size, the plugged modules are not.
         controls = _random(run, family, task) if run.params.kinds and "random_w_plug" in section.controls else {}
-        of_small = _small(run, family, task) if run.params.kinds and "logits" in section.strategies else None
+        of_small = _small(run, family, task) if run.params.kinds and "proxy_tuning" in section.strategies else None
         loaded = load_model(run.params, family, "large")
         data, small = of_small or (load_examples(run.params, task, loaded), {})
-        large = Lab(run, loaded, data)
-        maker, trial = RowMaker(run.params, family, task, ("small", "large")), Trial(task, data.dev)
+        large = FrozenEvaluator(run, loaded, data)
+        maker, selection = RowMaker(run.params, family, task, ("small", "large")), DevSelection(task, data.dev)
         zero = large.plain("infer/zero-shot")
         if "zero_shot" in section.controls:
             run.log_results(maker.rows("zero_shot", zero(data.eval), data.eval))
         picks: dict[str, Any] = {}
         for seed in run.params.seeds:
-            write = _write(run, large, trial, OUTPUTS / "write" / family / task, seed)
-            for one in write:
+            readout = _write(run, large, selection, OUTPUTS / "readout" / family / task, seed)
+            for one in readout:
                 run.log_results(
                     maker.rows("plugged", one.score(data.eval), data.eval, strategy=one.strategy, seed=seed)
                 )
             for kind in run.params.kinds or ("",):
-                name, found = f"seed{seed}", list[Contender]()
+                name, found = f"seed{seed}", list[StrategyResult]()
                 if kind:
                     name = f"{kind}-{name}"
                     module = PetModule.load(OUTPUTS / "bridge" / family / task / f"{name}.safetensors")
-                    found = _of_module(run, large, trial, name, seed, module, zero, small, data.train)
+                    found = _of_module(run, large, selection, name, seed, module, zero, small, data.train)
                 if "auto" in section.strategies:
-                    everything = [contender("zero_shot", zero, trial), *found, *write]
+                    everything = [strategy_result("zero_shot", zero, selection), *found, *readout]
                     among = [one for one in everything if one.strategy in ("zero_shot", *section.auto)]
-                    picked = best(among)
+                    picked = select_best(among)
                     picks[name] = _told(run, name, picked, among, everything)
-                    found.append(Contender("auto", picked.score, picked.dev, picked.chosen))
+                    found.append(StrategyResult("auto", picked.score, picked.dev, picked.chosen))
                 for one in found:
                     said = one.score(data.eval)
                     rows = maker.rows("plugged", said, data.eval, kind=kind, strategy=one.strategy, seed=seed)
@@ -89,11 +99,11 @@ def _small(run: StageRun, family: str, task: str) -> tuple[TaskData, dict[str, S
     """
     loaded = load_model(run.params, family, "small")
     data = load_examples(run.params, task, loaded)
-    lab = Lab(run, loaded, data)
-    scorers = {"": lab.plain("infer-small/zero-shot")}
+    evaluator = FrozenEvaluator(run, loaded, data)
+    scorers = {"": evaluator.plain("infer-small/zero-shot")}
     for name, _ in _names(run):
         tuned = PetModule.load(OUTPUTS / "tune" / family / task / f"{name}.safetensors")
-        scorers[name] = lab.plugged(f"infer-small/{name}", tuned)
+        scorers[name] = evaluator.plugged(f"infer-small/{name}", tuned)
     for score in scorers.values():
         for split in (data.dev, data.eval):
             score(split)
@@ -104,61 +114,67 @@ def _names(run: StageRun) -> list[tuple[str, int]]:
     return [(f"{kind}-seed{seed}", seed) for kind in run.params.kinds for seed in run.params.seeds]
 
 
-def _write(run: StageRun, large: Lab, trial: Trial, folder: Path, seed: int) -> list[Contender]:
-    """The strategy `write`, if it is asked for."""
-    if "write" not in run.params.evaluate.strategies:
+def _write(
+    run: StageRun, large: FrozenEvaluator, selection: DevSelection, folder: Path, seed: int
+) -> list[StrategyResult]:
+    """The strategy `readout`, if it is asked for."""
+    if "readout" not in run.params.evaluate.strategies:
         return []
-    name = f"write-seed{seed}"
-    write = DirectWrite.load(folder / f"{name}.safetensors")
-    return [contender("write", large.written(f"infer/{name}", write), trial)]
+    name = f"readout-seed{seed}"
+    readout = Readout.load(folder / f"{name}.safetensors")
+    return [strategy_result("readout", large.written(f"infer/{name}", readout), selection)]
 
 
 def _of_module(
     run: StageRun,
-    large: Lab,
-    trial: Trial,
+    large: FrozenEvaluator,
+    selection: DevSelection,
     name: str,
     seed: int,
     module: PetModule,
     zero: Scorer,
     small: dict[str, Scorer],
     train: Split,
-) -> list[Contender]:
+) -> list[StrategyResult]:
     """The strategies that use a module of S."""
     strategies, scales = run.params.evaluate.strategies, sorted({1.0, *run.params.evaluate.scales})
     as_it_is = large.plugged(f"infer/{name}", module)
-    found: list[Contender | None] = []
-    if "paper" in strategies:
-        found.append(contender("paper", as_it_is, trial))
-    if "scaled" in strategies:
+    found: list[StrategyResult | None] = []
+    if "algorithm1" in strategies:
+        found.append(strategy_result("algorithm1", as_it_is, selection))
+    if "scaling" in strategies:
 
         def scorer(scale: float) -> Scorer:
             if scale == 1.0:
                 return as_it_is
-            return large.plugged(f"infer-scaled/{name}", module.scaled(scale))
+            return large.plugged(f"infer-scaling/{name}", module.scaled(scale))
 
-        found.append(scaled(module.kind, scorer, scales, trial))
-    if "refined" in strategies:
-        section = run.params.evaluate.refine
+        found.append(scale_module(module.kind, scorer, scales, selection))
+    if "blockwise_scaling" in strategies:
+        section = run.params.evaluate.blockwise_scaling
         found.append(
-            refined(
+            scale_blocks(
                 module.kind,
-                lambda factors: large.plugged(f"infer-refined/{name}", scaled_by_block(module, factors)),
+                lambda factors: large.plugged(f"infer-blockwise_scaling/{name}", scaled_by_block(module, factors)),
                 sum(map(len, module.layers.values())),
-                drawn(train, section.steps, section.batch_size, seed),
+                sample_batches(train, section.steps, section.batch_size, seed),
                 learning_rate=section.learning_rate,
                 epsilon=section.epsilon,
                 seed=seed,
-                trial=trial,
+                selection=selection,
             )
         )
-    if "logits" in strategies:
-        found.append(arithmetic(zero, small[name], small[""], scales, trial))
+    if "proxy_tuning" in strategies:
+        found.append(tune_by_proxy(zero, small[name], small[""], scales, selection))
     return [one for one in found if one is not None]
 
 
 def _told(
-    run: StageRun, name: str, picked: Contender, among: Sequence[Contender], everything: Sequence[Contender]
+    run: StageRun,
+    name: str,
+    picked: StrategyResult,
+    among: Sequence[StrategyResult],
+    everything: Sequence[StrategyResult],
 ) -> dict[str, Any]:
     """What `auto` picked and why, for the log, the metrics and `chosen.json`; and how those it leaves aside did."""
     dev = {one.strategy: one.dev[0] for one in everything}

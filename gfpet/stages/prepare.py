@@ -17,7 +17,7 @@ def read_source(task: str, params: Params) -> Source:
         return read_directory(task, section.directory)
     if section.source == "hub":
         return read_hub(task, section.hub_id, section.hub_revision)
-    return generate_embedded(task, params.world.seed, section.train_size, section.dev_size, section.eval_size)
+    return generate_embedded(task, params.synthetic.seed, section.train_size, section.dev_size, section.eval_size)
 
 
 def prepare() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from gfpet.stages._harness import main, stage
-from gfpet.world.pretrain import Point, pair_of, pretrain
+from gfpet.synthetic.pretrain import Point, pair_of, pretrain
 
 CHECKPOINTS = Path("checkpoints")
 

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from gfpet.derive import contexts
-from gfpet.families import Dims
-from gfpet.frozen import FrozenModel
-from gfpet.models import LoadedModel
-from gfpet.prune import (
+from gfpet.lm.families import Dims
+from gfpet.lm.models import FrozenModel, LoadedModel
+from gfpet.lm.scoring import Batch, collate, head_of, pad_token
+from gfpet.method.derive import contexts
+from gfpet.method.prune import (
     Bridge,
     Importance,
     activation_importance,
@@ -24,12 +24,10 @@ from gfpet.prune import (
     reduced_dims,
     save_bridge,
 )
-from gfpet.scoring import Batch, collate, head_of
 from gfpet.stages._family import mixed_examples
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._heal import healed
 from gfpet.stages._inputs import load_examples, load_model
-from gfpet.task_data import pad_token
 
 
 def prune(family: str) -> None:
@@ -64,7 +62,7 @@ def _distilled(run: StageRun, bridge: Bridge, large: LoadedModel) -> None:
         mixed_examples(run.params, section.examples),
         large.tokenizer,
         max_length=run.params.models.max_length,
-        frame=large.frame,
+        template=large.template,
     )
     cut_out = LoadedModel(bridge.model, large.family, large.tokenizer, "Bridge")
     healed(run, section, cut_out, large, FrozenModel(large.model), text, pad=pad)

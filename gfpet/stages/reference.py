@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from gfpet.scoring import Predictions
+from gfpet.lm.scoring import Predictions, TaskData
+from gfpet.lm.training import tune_all, wants_checkpointing
 from gfpet.stages._fit import fit_module, infer, log_outcome, training_hooks
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import load_examples, load_model, settings_of
 from gfpet.stages._rows import RowMaker
-from gfpet.task_data import TaskData
-from gfpet.tuning import tune_all, wants_checkpointing
 
 
 def reference(family: str, task: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gfpet.report import FORETOLD, Scope, collect, result_table, write_report
+from gfpet.report import ESTIMATED, Scope, collect, result_table, write_report
 from gfpet.stages._harness import main, stage
 
 
@@ -32,11 +32,11 @@ def report() -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Figures of a family that is no longer configured go; what `gfpet memory` foretold stays."""
+    """Figures of a family that is no longer configured go; what `gfpet memory` estimated stays."""
     for path in folder.iterdir() if folder.exists() else ():
-        if path.is_dir() and path.name != FORETOLD:
+        if path.is_dir() and path.name != ESTIMATED:
             shutil.rmtree(path)
-        elif path.is_file() and not path.name.startswith(f"{FORETOLD}."):
+        elif path.is_file() and not path.name.startswith(f"{ESTIMATED}."):
             path.unlink()
 
 

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 
-from gfpet.align import load_pairs, read_through
-from gfpet.frozen import FrozenModel
-from gfpet.models import LoadedModel, require_same_tokenizer
-from gfpet.modules import PetModule
-from gfpet.plug import LayerMap, Projection, plugged, random_like
-from gfpet.scoring import Batch, batches
+from gfpet.lm.models import FrozenModel, LoadedModel, require_same_tokenizer
+from gfpet.lm.modules import PetModule
+from gfpet.lm.scoring import Batch, TaskData, batches
+from gfpet.method.align import load_pairs, read_through
+from gfpet.method.plug import LayerAssignment, Projection, plugged, random_like
 from gfpet.similarity import (
     EFFECT_MEASURES,
     WEIGHT_MEASURES,
@@ -38,7 +37,6 @@ from gfpet.similarity import (
 )
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import OUTPUTS, load_examples, load_model
-from gfpet.task_data import TaskData
 
 _BATCH = 16
 # Tokens that effects are compared on; they are held for every block of both models.
@@ -55,11 +53,11 @@ class _Models:
     large: LoadedModel
     frozen: FrozenModel
     maps: Projection
-    pairs: LayerMap
+    pairs: LayerAssignment
 
     @property
     def cells(self) -> list[tuple[int, int]]:
-        """The layer map's pairs as (block of S, block of L)."""
+        """The layer assignment's pairs as (block of S, block of L)."""
         ours, theirs = self.blocks
         return [
             (ours[stack, of_small], theirs[stack, of_large])
@@ -102,7 +100,7 @@ class _Text:
         self.data: TaskData = load_examples(params, task, models.small)
         examples = self.data.train.examples[: params.similarity.examples]
         small = models.small
-        rows = read_through(examples, small.tokenizer, max_length=params.models.max_length, frame=small.frame)
+        rows = read_through(examples, small.tokenizer, max_length=params.models.max_length, template=small.template)
         device = models.small.device
         self._batches: list[Batch] = [each.to(device) for _, each in batches(rows, size=_BATCH, pad=self.data.pad)]
         with torch.inference_mode():

@@ -14,9 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gfpet.config import Params
+from gfpet.config import Params, checkpoints, flatten
 from gfpet.errors import ConfigError
-from gfpet.params_file import checkpoints, flatten
 from gfpet.results import ResultRow
 
 PIPELINE = "pipeline"
@@ -66,7 +65,7 @@ def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
         "gfpet.family": family,
         "gfpet.preset": params.preset,
         "gfpet.data.source": params.prepare.source,
-        "gfpet.data.revision": {"hub": params.prepare.hub_revision, "embedded": f"seed {params.world.seed}"}.get(
+        "gfpet.data.revision": {"hub": params.prepare.hub_revision, "embedded": f"seed {params.synthetic.seed}"}.get(
             params.prepare.source, params.prepare.directory or ""
         ),
     }

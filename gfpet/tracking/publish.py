@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from gfpet.config import Params
-from gfpet.params_file import flatten, flatten_keys, load_params
+from gfpet.config import Params, flatten, flatten_keys, load_params
 from gfpet.results import read_results
 from gfpet.tracking.describe import (
     child_tag,

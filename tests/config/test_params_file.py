@@ -11,9 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gfpet.config import Params, Site
+from gfpet.config import Params, TargetModule, apply_preset, checkpoints, flatten, is_hub_id, load_params, preset_names
 from gfpet.errors import ConfigError
-from gfpet.params_file import apply_preset, checkpoints, flatten, is_hub_id, load_params, preset_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,7 +77,7 @@ def test_directory_needs_its_folder(project: Path) -> None:
 def test_every_problem_is_told_at_once(project: Path) -> None:
     edit(project, "tasks: [boolq, cb, copa]", "tasks: [bolq, copa, 3]")
     edit(project, "  factor: 4.0", "  factr: 4.0")
-    edit(project, "  sites: [attn.o, mlp.down]", "  sites: [attn.o, attn.out]")
+    edit(project, "  target_modules: [attn.o, mlp.down]", "  target_modules: [attn.o, attn.out]")
     edit(project, "\n  patience: 3", "\n  patience: '3'")
     edit(project, "seeds: [0]", "seeds: [0, 0]\nkinds: [lora]")
     lines = problems(project)
@@ -88,7 +87,7 @@ def test_every_problem_is_told_at_once(project: Path) -> None:
         "tasks[0]: got 'bolq'; allowed: boolq, cb, copa, multirc, record, rte, wic, wsc; did you mean 'boolq'?",
         "tasks[2]: got 3; allowed: boolq, cb, copa, multirc, record, rte, wic, wsc",
         "seeds: names something twice: [0, 0]",
-        f"modules.adapter.sites[1]: got 'attn.out'; allowed: {', '.join(get_args(Site))}; did you mean 'attn.o'?",
+        f"modules.adapter.target_modules[1]: got 'attn.out'; allowed: {', '.join(get_args(TargetModule))}; did you mean 'attn.o'?",
         "tune.patience: got '3'; it must be a valid integer",
         (
             "prune.factr: unknown key; did you mean 'factor'?; allowed here: "
@@ -124,20 +123,22 @@ def test_an_override_that_does_not_fit_changes_nothing(project: Path, override: 
 
 
 def test_no_kinds_need_the_strategy_that_does_without(project: Path) -> None:
-    with pytest.raises(ConfigError, match=r"kinds is empty, and evaluate.strategies \['paper'\] has no 'write'"):
-        apply_preset(None, ["kinds=[]", "evaluate.strategies=[paper]"], project)
-    with pytest.raises(ConfigError, match=r"kinds is empty, and evaluate.auto \['logits'\] has no 'write'"):
-        apply_preset(None, ["kinds=[]", "evaluate.auto=[logits]"], project)
+    with pytest.raises(ConfigError, match=r"kinds is empty, and evaluate.strategies \['algorithm1'\] has no 'readout'"):
+        apply_preset(None, ["kinds=[]", "evaluate.strategies=[algorithm1]"], project)
+    with pytest.raises(ConfigError, match=r"kinds is empty, and evaluate.auto \['proxy_tuning'\] has no 'readout'"):
+        apply_preset(None, ["kinds=[]", "evaluate.auto=[proxy_tuning]"], project)
     apply_preset(None, ["kinds=[]"], project)
     assert load_params(project).kinds == ()
 
 
 def test_auto_chooses_among_strategies_that_run(project: Path) -> None:
-    with pytest.raises(ConfigError, match=r"evaluate: auto names write, which strategies \['logits', 'auto'\] lacks"):
-        apply_preset(None, ["evaluate.strategies=[logits, auto]"], project)
-    apply_preset(None, ["evaluate.strategies=[logits, auto]", "evaluate.auto=[logits]"], project)
-    assert load_params(project).evaluate.auto == ("logits",)
-    apply_preset(None, ["evaluate.strategies=[logits]", "evaluate.auto=[write]"], project)
+    with pytest.raises(
+        ConfigError, match=r"evaluate: auto names write, which strategies \['proxy_tuning', 'auto'\] lacks"
+    ):
+        apply_preset(None, ["evaluate.strategies=[proxy_tuning, auto]"], project)
+    apply_preset(None, ["evaluate.strategies=[proxy_tuning, auto]", "evaluate.auto=[proxy_tuning]"], project)
+    assert load_params(project).evaluate.auto == ("proxy_tuning",)
+    apply_preset(None, ["evaluate.strategies=[proxy_tuning]", "evaluate.auto=[readout]"], project)
 
 
 def test_numbers_are_read_as_dvc_reads_them(project: Path) -> None:

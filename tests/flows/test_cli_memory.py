@@ -11,7 +11,7 @@ from transformers import GPT2Config
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
-from gfpet.predict import OTHERS
+from gfpet.estimate import OTHERS
 from tests.flows.conftest import PROJECT
 
 
@@ -51,7 +51,7 @@ def test_predict_gives_every_method_and_its_ratios(project: Path) -> None:
         assert each["ratio_to_lora_checkpointed"] == pytest.approx(methods["lora", "", True]["peak"] / each["peak"])
     assert lora["peak"] < full["peak"]
     assert set(methods["gfpet", "adapter", False]["stages"]) == {
-        "tune S", "align", "prune", "cache", "bridge", "write", "infer",
+        "tune S", "align", "prune", "cache", "bridge", "readout", "infer",
     }  # fmt: skip
     text = (project / "reports" / "memory.md").read_text(encoding="utf-8")
     assert "| gfpet, lora |" in text

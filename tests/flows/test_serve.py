@@ -13,8 +13,8 @@ from prefect.client.schemas.schedules import CronSchedule
 
 from flows.pipeline import params_at, pipeline
 from flows.serve import deployments
+from gfpet.config import apply_preset
 from gfpet.errors import ConfigError
-from gfpet.params_file import apply_preset
 from tasks.git import head
 from tasks.schedules import POOL, TAG
 from tests.flows.test_clone import git

@@ -15,7 +15,7 @@ from gfpet.report._rows import ReportRow
 from gfpet.results import write_results
 from tests.report.tree import row, write_metrics, write_tree
 
-SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("write",))
+SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("readout",))
 
 BENCHMARK = """\
 # Benchmark
@@ -42,7 +42,7 @@ themselves. L tuned is by gradients, with the same kind of module.
 
 ### Minutes
 
-| pair | derive | tune | align | prune | bridge | write | evaluate | reference | similarity | together |
+| pair | derive | tune | align | prune | bridge | readout | evaluate | reference | similarity | together |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 | gpt2 | 1.6 | 3.3 | 1.6 | 1.6 | 3.3 | 3.3 | 3.3 | 3.3 | 1.6 | 23.1 |
 
@@ -108,10 +108,10 @@ def test_a_condition_holds_up_to_its_bounds(tmp_path: Path) -> None:
 
 
 def test_a_way_without_a_kind_stands_beside_each_kind_by_gradients() -> None:
-    ways = (("plugged", "", "write", 3.0), ("gradient", "lora", "", 8.0), ("gradient", "prefix", "", 6.0))
+    ways = (("plugged", "", "readout", 3.0), ("gradient", "lora", "", 8.0), ("gradient", "prefix", "", 6.0))
     zero = ReportRow(**about("zero_shot", "", ""), seconds=1.0, adapt_seconds=0.0)
     rows = [zero, *(ReportRow(**about(*way[:3]), seconds=way[3], adapt_seconds=way[3]) for way in ways)]
-    scope = Scope(families=("gpt2",), tasks=("cb",), kinds=("lora", "prefix"), seeds=(0,), among=("write",))
+    scope = Scope(families=("gpt2",), tasks=("cb",), kinds=("lora", "prefix"), seeds=(0,), among=("readout",))
     assert [(line[0], *line[-2:]) for line in benchmark_table(rows, scope).rows] == [
         ("gpt2, any kind, beside lora (write)", "3.0", "8.0"),
         ("gpt2, any kind, beside prefix (write)", "3.0", "6.0"),
@@ -119,7 +119,7 @@ def test_a_way_without_a_kind_stands_beside_each_kind_by_gradients() -> None:
     unmeasured = benchmark_table([*rows[:1], replace(rows[1], seconds=None)], scope).rows
     assert [line[-2:] for line in unmeasured] == [("", ""), ("", "")]
     (alone,) = benchmark_table(rows[:2], replace(scope, kinds=())).rows
-    assert (alone[0], *alone[-2:]) == ("gpt2, any kind (write)", "3.0", "")
+    assert (alone[0], *alone[-2:]) == ("gpt2, any kind (readout)", "3.0", "")
 
 
 def about(method: str, kind: str, strategy: str) -> dict[str, Any]:

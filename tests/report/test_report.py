@@ -12,7 +12,7 @@ from gfpet.report import Scope, Table, collect, write_report
 from gfpet.report._tables import size
 from tests.report.tree import write_similarity, write_tree
 
-SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("write",))
+SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("readout",))
 
 TABLES = """\
 # Results
@@ -48,7 +48,7 @@ scores. Empty without references, or where gradients gain less than 3 points.
 
 ### gpt2: peak memory by stage
 
-| method | tune | align | prune | bridge | write | evaluate | reference | peak |
+| method | tune | align | prune | bridge | readout | evaluate | reference | peak |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 | zero-shot L |  |  |  |  |  | 29.0 MB |  | 29.0 MB |
 | S tuned, lora | 10.0 MB |  |  |  |  |  |  | 10.0 MB |
@@ -187,7 +187,7 @@ def test_without_memory_there_are_scores_but_no_picture_of_memory(tmp_path: Path
 
 def test_one_seed_has_no_spread_and_a_task_without_a_score_no_average(tmp_path: Path) -> None:
     write_tree(tmp_path, tasks=("cb",))
-    scope = Scope(("gpt2",), ("cb", "copa"), ("lora",), (1,), ("write",))
+    scope = Scope(("gpt2",), ("cb", "copa"), ("lora",), (1,), ("readout",))
     write_report(collect(tmp_path, scope), tmp_path / "reports")
     tables = (tmp_path / "reports/tables.md").read_text()
     assert "| plugged L, lora | 60.0 [55.0, 65.0] |  |  |\n" in tables

@@ -17,7 +17,7 @@ from gfpet.report._rows import gap_closed
 from gfpet.results import read_results, write_results
 from tests.report.tree import MB, phase, row, write_metrics, write_tree
 
-SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("write",))
+SCOPE = Scope(families=("gpt2",), tasks=("cb", "copa"), kinds=("lora",), seeds=(0, 1), among=("readout",))
 COLUMNS = (
     "family small large task kind method strategy seed metric value ci_low ci_high n "
     "gap_closed peak_memory_bytes seconds adapt_seconds"
@@ -121,7 +121,7 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
         ("align", "gpt2"): phases(maps=20),
         ("prune", "gpt2"): phases(cut=30),
         ("bridge", "gpt2", "cb"): phases(train__lora_seed0=40),
-        ("write", "gpt2", "cb"): phases(cache=50, train__write_seed0=45, train__write_seed1=99),
+        ("readout", "gpt2", "cb"): phases(cache=50, train__readout_seed0=45, train__readout_seed1=99),
         ("evaluate", "gpt2", "cb"): phases(
             infer__zero_shot=60,
             infer__lora_seed0=61,
@@ -147,19 +147,19 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
 
     # Every phase takes a second.
     way = {"tune": 10, "align": 20, "prune": 30, "bridge": 40}
-    assert passed("paper") == ({**way, "evaluate": 61}, 5, 4)
-    assert passed("scaled") == ({**way, "evaluate": 62}, 6, 4)
-    assert passed("refined") == ({**way, "evaluate": 64}, 6, 5)
-    assert passed("logits") == ({"tune": 10, "evaluate": 60}, 5, 2)
-    assert passed("write", kind="") == ({"write": 50, "evaluate": 63}, 4, 3)
+    assert passed("algorithm1") == ({**way, "evaluate": 61}, 5, 4)
+    assert passed("scaling") == ({**way, "evaluate": 62}, 6, 4)
+    assert passed("blockwise_scaling") == ({**way, "evaluate": 64}, 6, 5)
+    assert passed("proxy_tuning") == ({"tune": 10, "evaluate": 60}, 5, 2)
+    assert passed("readout", kind="") == ({"readout": 50, "evaluate": 63}, 4, 3)
 
-    everything = ("paper", "scaled", "refined", "logits", "write")
-    assert passed("auto", among=everything) == ({**way, "write": 50, "evaluate": 64}, 16, 9)
-    assert passed("auto", among=("logits",)) == passed("logits")
-    only_write = {"write": 50, "evaluate": 63}, 6, 4
-    assert passed("auto", among=("write",)) == only_write
-    assert passed("auto", kind="", among=("logits", "write")) == only_write
-    assert passed("auto", kind="prefix", among=("scaled", "write")) == only_write
+    everything = ("algorithm1", "scaling", "blockwise_scaling", "proxy_tuning", "readout")
+    assert passed("auto", among=everything) == ({**way, "readout": 50, "evaluate": 64}, 16, 9)
+    assert passed("auto", among=("proxy_tuning",)) == passed("proxy_tuning")
+    only_write = {"readout": 50, "evaluate": 63}, 6, 4
+    assert passed("auto", among=("readout",)) == only_write
+    assert passed("auto", kind="", among=("proxy_tuning", "readout")) == only_write
+    assert passed("auto", kind="prefix", among=("scaling", "readout")) == only_write
 
 
 def test_every_stage_of_a_route_has_its_place() -> None:
@@ -238,9 +238,9 @@ def test_results_json_reads_back_as_result_rows(tmp_path: Path) -> None:
 
 def test_only_what_is_configured_is_read(tmp_path: Path) -> None:
     write_tree(tmp_path, tasks=("cb", "copa"))
-    rows = collect(tmp_path, Scope(("gpt2",), ("copa",), ("lora",), (1,), ("write",))).rows
+    rows = collect(tmp_path, Scope(("gpt2",), ("copa",), ("lora",), (1,), ("readout",))).rows
     assert {(row.task, row.seed) for row in rows} == {("copa", 1), ("copa", None)}
-    without = collect(tmp_path, Scope(("gpt2",), ("copa",), ("prefix",), (0,), ("write",))).rows
+    without = collect(tmp_path, Scope(("gpt2",), ("copa",), ("prefix",), (0,), ("readout",))).rows
     assert {row.method for row in without} == {"zero_shot", "full"}
 
 

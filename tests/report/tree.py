@@ -39,7 +39,7 @@ def write_tree(root: Path, tasks: tuple[str, ...] = ("cb", "copa"), references: 
         seeds = (0, 1)
         tuned = [row(task, "small_tuned", 0.30 + up + 0.02 * seed, "lora", seed) for seed in seeds]
         write_results(outputs / "tune/gpt2" / task / "results.json", tuned)
-        plugged = [row(task, "plugged", 0.50 + up + 0.1 * seed, "lora", seed, strategy="paper") for seed in seeds]
+        plugged = [row(task, "plugged", 0.50 + up + 0.1 * seed, "lora", seed, strategy="algorithm1") for seed in seeds]
         random = [row(task, "random_w_plug", 0.40 + up, "lora", seed) for seed in seeds]
         evaluated = [row(task, "zero_shot", 0.40 + up), *plugged, *random]
         write_results(outputs / "evaluate/gpt2" / task / "results.json", evaluated)
@@ -58,7 +58,7 @@ def write_tree(root: Path, tasks: tuple[str, ...] = ("cb", "copa"), references: 
         write_metrics(root, f"reference/gpt2/{task}", trained if references else {})
         bridged = {"cache": phase(3, 25 * MB)} | {f"train/{tag}": phase(4, (20 + number) * MB) for tag in tags}
         write_metrics(root, f"bridge/gpt2/{task}", bridged)
-        write_metrics(root, f"write/gpt2/{task}", {})
+        write_metrics(root, f"readout/gpt2/{task}", {})
         inferred = {"infer/zero-shot": phase(0.5, 29 * MB)} | {f"infer/{tag}": phase(1, 30 * MB) for tag in tags}
         inferred |= {f"infer-random/{tag}": phase(1, 31 * MB) for tag in tags}
         write_metrics(root, f"evaluate/gpt2/{task}", inferred)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gfpet.errors import ModuleError
-from gfpet.families.gpt2 import GPT2
-from gfpet.modules import inserted
-from gfpet.scoring import Predictions, collate, trunk_of
+from gfpet.lm.families.gpt2 import GPT2
+from gfpet.lm.modules import inserted
+from gfpet.lm.scoring import Predictions, backbone_of, collate
 from gfpet.similarity import alike, answer_change, at_blocks
 from tests.tiny import END, KIND_NAMES, encoded, learnable, tiny_gpt2, tiny_module
 
@@ -25,9 +25,9 @@ def said(*scores: list[float]) -> Predictions:
 def hidden(*modules: object) -> torch.Tensor:
     with torch.inference_mode():
         if not modules:
-            return trunk_of(MODEL, GPT2)(BATCH)
+            return backbone_of(MODEL, GPT2)(BATCH)
         with inserted(MODEL, GPT2, modules[0]):  # type: ignore[arg-type]
-            return trunk_of(MODEL, GPT2)(BATCH)
+            return backbone_of(MODEL, GPT2)(BATCH)
 
 
 def test_what_all_candidates_gain_is_no_change() -> None:

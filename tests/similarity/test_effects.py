@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from gfpet.activations import captured, residual_of
-from gfpet.align import cka
-from gfpet.families.gpt2 import GPT2
-from gfpet.modules import inserted
-from gfpet.scoring import collate, trunk_of
+from gfpet.lm.activations import captured, residual_of
+from gfpet.lm.families.gpt2 import GPT2
+from gfpet.lm.modules import inserted
+from gfpet.lm.scoring import backbone_of, collate
+from gfpet.method.align import cka
 from gfpet.similarity import compare_effects, diagonal, effects, grid_of, mean_over, residuals
 from tests.tiny import END, KIND_NAMES, encoded, learnable, tiny_gpt2, tiny_module
 
@@ -29,9 +29,9 @@ def test_an_effect_is_the_difference_after_each_block(kind: str) -> None:
         plain = residuals(MODEL, GPT2, BATCHES, tokens=10_000)
         found = effects(MODEL, GPT2, module, BATCHES, plain, tokens=10_000)
         with captured(MODEL, GPT2, [RESIDUAL]) as before:
-            trunk_of(MODEL, GPT2)(BATCHES[0])
+            backbone_of(MODEL, GPT2)(BATCHES[0])
         with inserted(MODEL, GPT2, module), captured(MODEL, GPT2, [RESIDUAL]) as after:
-            trunk_of(MODEL, GPT2)(BATCHES[0])
+            backbone_of(MODEL, GPT2)(BATCHES[0])
     assert [effect.shape for effect in found] == [(TOKENS, 16)] * 3
     count = sum(BATCHES[0].texts["decoder"].lengths)
     for layer, effect in enumerate(found):

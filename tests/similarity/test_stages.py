@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gfpet.align import load_pairs
+from gfpet.config import apply_preset
 from gfpet.data.examples import write_examples
-from gfpet.modules import PetModule
-from gfpet.params_file import apply_preset
-from gfpet.plug import Projection
+from gfpet.lm.modules import PetModule
+from gfpet.method.align import load_pairs
+from gfpet.method.plug import Projection
 from gfpet.stages.align import align
 from gfpet.stages.similarity import similarity
 from tests.tiny import learnable, save_checkpoint_folder, shaken, tiny_gpt2, tiny_module
@@ -26,7 +26,7 @@ SETTINGS = (
     "models.max_length=20",
     "models.gpt2.small.path=checkpoints/small",
     "models.gpt2.large.path=checkpoints/large",
-    "modules.lora.sites=[attn.q,mlp.down]",
+    "modules.lora.target_modules=[attn.q,mlp.down]",
     "align.examples=24",
     "similarity.examples=6",
     "similarity.null_samples=2",
@@ -61,13 +61,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracking: str) -> P
             for kind in ("lora", "adapter", "prefix"):
                 for stage, model in (("tune", models["small"]), ("reference", models["large"])):
                     if stage == "tune" or (task == "cb" and kind != "prefix"):
-                        module = _some_sites(shaken(tiny_module(kind, model), 10 * number + seed, size=0.1))
+                        module = _some_targets(shaken(tiny_module(kind, model), 10 * number + seed, size=0.1))
                         module.save(Path("outputs") / stage / "gpt2" / task / f"{kind}-seed{seed}.safetensors")
     return tmp_path
 
 
-def _some_sites(module: PetModule) -> PetModule:
-    """A LoRA at two of the tiny module's five sites, since each takes its time."""
+def _some_targets(module: PetModule) -> PetModule:
+    """A LoRA at two of the tiny module's five target_modules, since each takes its time."""
     left_out = ("attn.v.", "attn.o.", "mlp.up.") if module.kind == "lora" else ()
     return module.with_tensors(
         {name: tensor for name, tensor in module.tensors.items() if not name.startswith(left_out)}
@@ -133,7 +133,7 @@ def _is(row: dict[str, Any], *key: str) -> bool:
 def test_without_references_there_are_no_rows(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     apply_preset(
         "quick",
-        [*SETTINGS, "kinds=[lora]", "seeds=[0]", "align.layer_map=cka", "align.method=procrustes"],
+        [*SETTINGS, "kinds=[lora]", "seeds=[0]", "align.layer_assignment=cka", "align.method=procrustes"],
         project / "params.yaml",
     )
     for path in project.glob("outputs/reference/gpt2/*/*"):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 from torch import Tensor
 
-from gfpet.modules import PetModule
-from gfpet.plug import Projection, layer_map, plugged, random_like, spaces_of
+from gfpet.lm.modules import PetModule
+from gfpet.method.plug import Projection, layer_assignment, plugged, random_like, spaces_of
 from gfpet.similarity import compare_weights, factors, overlap, untrained_like, update_cosine
 from tests.tiny import KIND_NAMES, tiny_loaded, tiny_module, tiny_task
 
@@ -102,7 +102,7 @@ def test_factors_give_the_update() -> None:
 def test_a_random_map_takes_the_likeness_away() -> None:
     """S is a rotation of L: the fitted map finds the module again, a random one does not."""
     module = tiny_module("lora", LARGE.model)
-    pairs, reads, writes = layer_map("stack", {"decoder": 4}, {"decoder": 4}), *spaces_of(module)
+    pairs, reads, writes = layer_assignment("stack", {"decoder": 4}, {"decoder": 4}), *spaces_of(module)
     widths = {"in": 1, "out": 1}
     rotations = {}
     for space in sorted(reads | writes):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gfpet.params_file import apply_preset
+from gfpet.config import apply_preset
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfpet.align import load_pairs
+from gfpet.config import apply_preset
 from gfpet.errors import ConfigError
-from gfpet.modules import PetModule
-from gfpet.params_file import apply_preset
-from gfpet.plug import Projection
+from gfpet.lm.modules import PetModule
+from gfpet.method.align import load_pairs
+from gfpet.method.plug import Projection
 from gfpet.results import read_results
 from tests.stages.conftest import ROOT
 from tests.stages.test_pipeline import ORDER, SMALL, outputs_of, run_stage
@@ -30,7 +30,7 @@ SETTINGS = [
     "prune.heal.epochs=2",
     "prune.heal.examples=20",
     "align.method=identity",
-    "align.layer_map=derived",
+    "align.layer_assignment=derived",
     "tune.epochs=1",
     "reference.epochs=1",
     "bridge.epochs=1",
@@ -98,9 +98,11 @@ def test_a_small_model_that_is_there_is_only_noted(llama: Path) -> None:
         "llama/source.json": b'{\n "derived": false,\n "path": "models/small",\n "revision": null\n}\n'
     }
     run_stage("prepare")
-    with pytest.raises(ConfigError, match=r"layer_map is 'derived', but models\.llama\.small\.path is models/small"):
+    with pytest.raises(
+        ConfigError, match=r"layer_assignment is 'derived', but models\.llama\.small\.path is models/small"
+    ):
         run_stage("align", "llama")
-    apply_preset(None, ["align.layer_map=stack"], llama / "params.yaml")
+    apply_preset(None, ["align.layer_assignment=stack"], llama / "params.yaml")
     with pytest.raises(ConfigError, match=r"method is 'identity', but 'attn\..* is 16 wide in models/small and 24 in "):
         run_stage("align", "llama")
 
@@ -116,7 +118,7 @@ def test_what_was_not_derived_yet_is_said() -> None:
 def test_the_line_runs_with_a_large_model_that_lies_on_disk_and_gives_the_same(llama: Path) -> None:
     """What only runs L forward does not care where its weights are."""
     forward = [
-        stage for stage in LLAMA_ORDER if stage[0] in ("derive", "align", "prune", "bridge", "write", "evaluate")
+        stage for stage in LLAMA_ORDER if stage[0] in ("derive", "align", "prune", "bridge", "readout", "evaluate")
     ]
     apply_preset(None, ["kinds=[lora]", "derive.heal.epochs=0", "reference.methods=[]"], llama / "params.yaml")
     run_stage("prepare")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from gfpet.config import apply_preset
 from gfpet.errors import ConfigError, DataError
-from gfpet.params_file import apply_preset
 from gfpet.results import ResultRow, read_results, write_results
 from gfpet.stages._harness import main, stage
 from gfpet.stages._identity import running_stage

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfpet.align import load_pairs
-from gfpet.modules import PetModule
-from gfpet.params_file import apply_preset
-from gfpet.plug import Projection, plugged
+from gfpet.config import apply_preset
+from gfpet.lm.modules import PetModule
+from gfpet.method.align import load_pairs
+from gfpet.method.plug import Projection, plugged
 from gfpet.results import read_results
 from tests.stages.conftest import ROOT
 from tests.tiny import save_checkpoint_folder, tiny_gpt2
@@ -35,16 +35,16 @@ SMALL = [
     "reference.batch_size=8",
     "bridge.epochs=2",
     "bridge.batch_size=8",
-    "write.epochs=2",
-    "write.batch_size=8",
+    "readout.epochs=2",
+    "readout.batch_size=8",
     "align.examples=16",
     "prune.examples=8",
     "similarity.examples=8",
     "similarity.null_samples=2",
     "evaluate.scales=[2.0]",
-    "evaluate.strategies=[paper, scaled, refined, logits, write, auto]",
-    "evaluate.auto=[paper, scaled, refined, logits, write]",
-    "evaluate.refine.steps=2",
+    "evaluate.strategies=[algorithm1, scaling, blockwise_scaling, proxy_tuning, readout, auto]",
+    "evaluate.auto=[algorithm1, scaling, blockwise_scaling, proxy_tuning, readout]",
+    "evaluate.blockwise_scaling.steps=2",
     "evaluate.resamples=50",
 ]
 ORDER = [
@@ -58,8 +58,8 @@ ORDER = [
     ("prune", "gpt2"),
     ("bridge", "gpt2", "boolq"),
     ("bridge", "gpt2", "copa"),
-    ("write", "gpt2", "boolq"),
-    ("write", "gpt2", "copa"),
+    ("readout", "gpt2", "boolq"),
+    ("readout", "gpt2", "copa"),
     ("evaluate", "gpt2", "boolq"),
     ("evaluate", "gpt2", "copa"),
     ("similarity", "gpt2"),
@@ -110,11 +110,15 @@ def test_the_whole_line_runs_and_leaves_what_it_should(tiny_project: Path) -> No
     assert module.layers == {"decoder": (0, 1, 2, 3)}
     assert module.tensors["attn.q.A"].shape == (4, 8, 24)
     rows = read_results(tiny_project / "outputs/evaluate/gpt2/boolq/results.json")
-    strategies = [(kind, name) for kind in KINDS for name in ("paper", "scaled", "refined", "logits", "auto")]
+    strategies = [
+        (kind, name)
+        for kind in KINDS
+        for name in ("algorithm1", "scaling", "blockwise_scaling", "proxy_tuning", "auto")
+    ]
     assert {(row.method, row.kind, row.strategy) for row in rows} == {
         ("zero_shot", "", ""),
-        ("plugged", "", "write"),
-        *(("plugged", *of) for of in strategies if of not in {("prefix", "scaled"), ("prefix", "refined")}),
+        ("plugged", "", "readout"),
+        *(("plugged", *of) for of in strategies if of not in {("prefix", "scaling"), ("prefix", "blockwise_scaling")}),
         *(("random_w_plug", kind, "") for kind in KINDS),
     }
     chosen = json.loads((tiny_project / "outputs/evaluate/gpt2/boolq/chosen.json").read_text())
@@ -158,7 +162,13 @@ def test_without_references_everything_else_still_runs(tiny_project: Path) -> No
 
 @pytest.mark.slow
 def test_without_a_trained_bridge_modules_are_plugged_as_they_were_fitted(tiny_project: Path) -> None:
-    overrides = ["bridge.epochs=0", "evaluate.auto=[logits]", "kinds=[lora]", "tasks=[boolq]", "reference.methods=[]"]
+    overrides = [
+        "bridge.epochs=0",
+        "evaluate.auto=[proxy_tuning]",
+        "kinds=[lora]",
+        "tasks=[boolq]",
+        "reference.methods=[]",
+    ]
     apply_preset(None, overrides, tiny_project / "params.yaml")
     for stage in ORDER:
         if "copa" not in stage:
@@ -176,9 +186,16 @@ def test_without_a_trained_bridge_modules_are_plugged_as_they_were_fitted(tiny_p
     assert all(row["seconds"] and row["peak_memory_bytes"] for row in rows if row["method"] == "plugged")
     assert not list((tiny_project / "outputs/bridge").rglob("*w_plug*"))
     chosen = json.loads((tiny_project / "outputs/evaluate/gpt2/boolq/chosen.json").read_text())["lora-seed0"]
-    assert chosen["strategy"] in ("zero_shot", "logits")
-    assert chosen["among"] == ["zero_shot", "logits"]
-    assert set(chosen["dev_scores"]) == {"zero_shot", "paper", "scaled", "refined", "logits", "write"}
+    assert chosen["strategy"] in ("zero_shot", "proxy_tuning")
+    assert chosen["among"] == ["zero_shot", "proxy_tuning"]
+    assert set(chosen["dev_scores"]) == {
+        "zero_shot",
+        "algorithm1",
+        "scaling",
+        "blockwise_scaling",
+        "proxy_tuning",
+        "readout",
+    }
     assert chosen["dev_score"] == max(chosen["dev_scores"][name] for name in chosen["among"])
 
 
@@ -194,16 +211,16 @@ def test_without_kinds_the_direct_write_runs_alone(tiny_project: Path) -> None:
     assert found == {
         *((guess, "", "") for guess in GUESSES),
         ("zero_shot", "", ""),
-        ("plugged", "", "write"),
+        ("plugged", "", "readout"),
         ("plugged", "", "auto"),
         ("gradient", "lora", ""),
         ("gradient", "adapter", ""),
     }
     assert all(row["seconds"] for row in rows if row["method"] == "plugged" and row["seed"] is not None)
     chosen = json.loads((tiny_project / "outputs/evaluate/gpt2/boolq/chosen.json").read_text())
-    assert set(chosen["seed0"]["dev_scores"]) == {"zero_shot", "write"}
+    assert set(chosen["seed0"]["dev_scores"]) == {"zero_shot", "readout"}
     benchmark = (tiny_project / "reports/benchmark.md").read_text()
-    assert "| gpt2, any kind, beside adapter (write) |" in benchmark
+    assert "| gpt2, any kind, beside adapter (readout) |" in benchmark
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gfpet.config import apply_preset
 from gfpet.errors import DataError
-from gfpet.params_file import apply_preset
 from gfpet.stages.report import report
 from tests.report.tree import write_similarity, write_tree
 

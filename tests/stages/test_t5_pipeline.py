@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from gfpet.align import load_pairs
-from gfpet.modules import PetModule
-from gfpet.params_file import apply_preset
+from gfpet.config import apply_preset
+from gfpet.lm.modules import PetModule
+from gfpet.method.align import load_pairs
 from gfpet.results import read_results
-from gfpet.world.tokenizer import build_tokenizer
+from gfpet.synthetic.tokenizer import build_tokenizer
 from tests.stages.conftest import ROOT
 from tests.stages.test_pipeline import ORDER, SMALL, run_stage
 from tests.tiny_t5 import tiny_t5
@@ -42,7 +42,7 @@ def test_the_whole_line_runs_over_both_stacks(project: Path) -> None:
     settings += [
         "families=[t5]",
         "tasks=[copa]",
-        "modules.lora.sites=[attn.q, cross.v, mlp.gate]",
+        "modules.lora.target_modules=[attn.q, cross.v, mlp.gate]",
         "models.max_length=64",
         "tune.epochs=1",
         "reference.epochs=1",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gfpet.params_file import apply_preset
+from gfpet.config import apply_preset
 from gfpet.tracking.store import Store
 
 ROOT = Path(__file__).parents[2]

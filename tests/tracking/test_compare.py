@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from flows.table import comparison_tables
+from gfpet.config import apply_preset, load_params
 from gfpet.errors import DataError
-from gfpet.params_file import apply_preset, load_params
 from gfpet.tracking import compare_runs, open_parent
 from gfpet.tracking.store import STAGE_KEY, Store
 

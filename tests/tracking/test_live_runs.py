@@ -14,8 +14,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from gfpet.config import load_params
 from gfpet.errors import DataError
-from gfpet.params_file import load_params
 from gfpet.results import ResultRow
 from gfpet.stages import _harness
 from gfpet.stages._identity import Identity

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from ruamel.yaml import YAML
 
-from gfpet.params_file import apply_preset, load_params
+from gfpet.config import apply_preset, load_params
 from gfpet.results import ResultRow
 from gfpet.stages import _harness
 from gfpet.tracking import close_parent, open_parent, publish_all, publish_stage, stage_key, tracking_uri

@@ -1,0 +1,162 @@
+"""The methods that ours is compared with, two steps of each on sizes alone: by gradients of L, MeZO, the ladder."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gfpet.config import Params
+from gfpet.estimate._mezo import mezo_step
+from gfpet.estimate._workload import Shape, Workload, make_bridge, shaped
+from gfpet.lm.models import FrozenModel, LoadedModel
+from gfpet.lm.modules import inserted
+from gfpet.lm.scoring import backbone_of, candidate_scores, collate, head_of, predict, ranking_loss
+from gfpet.lm.training import Hooks, Settings, start_module, tune_all, tune_module
+from gfpet.memory import MemoryReading, Resident, measure
+from gfpet.method.activation_cache import Plan, recomputed
+from gfpet.method.bridge import fit_ladder, laddered, start_ladder
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to adapt L to a task."""
+
+    name: str
+    checkpointed: bool = False
+    """Whether activations are computed again in the backward pass."""
+
+    @property
+    def title(self) -> str:
+        """As tables show it."""
+        return f"{self.name}, checkpointed" if self.checkpointed else self.name
+
+
+GRADIENT = ("full", "lora", "adapter", "prefix")
+OTHERS = (
+    *(Method(name, again) for name in GRADIENT for again in (False, True)),
+    Method("mezo"),
+    Method("ladder side-tuning"),
+)
+Peaks = dict[str, MemoryReading]
+"""Readings by stage."""
+
+
+def settings(batch: int) -> Settings:
+    """Of the real training loop: one epoch of two steps."""
+    return Settings(epochs=1, batch_size=batch)
+
+
+def run_method(
+    method: Method, large: Shape, work: Workload, params: Params, *, by_module: bool = False, tune_only: bool = False
+) -> Peaks:
+    """Peaks of a method's stages: `tune L` and `infer`.
+
+    Args:
+        tune_only: leave out `infer` of a method by gradients.
+    """
+    dtype = getattr(torch, params.reference.dtype)
+    with work.tensors():
+        loaded = shaped(large, dtype, work.device)
+        if method.name == "mezo":
+            return _mezo(loaded, work, params)
+        if method.name == "ladder side-tuning":
+            return _ladder(loaded, work, params)
+        return _gradient(loaded, method, work, params, loaded.model if by_module else None, tune_only)
+
+
+def _gradient(
+    loaded: LoadedModel, method: Method, work: Workload, params: Params, modules: nn.Module | None, tune_only: bool
+) -> Peaks:
+    data, once = work.task(loaded.family), settings(work.batch)
+    if method.name == "full":
+        with measure("tune", [loaded.model], modules=modules) as meter:
+            tune_all(
+                loaded,
+                data,
+                once,
+                learning_rate=1e-4,
+                seed=0,
+                gradient_checkpointing=method.checkpointed,
+                hooks=Hooks(step=meter.step, quiet=True),
+            )
+        peaks = {"tune L": meter.reading}
+        return peaks if tune_only else peaks | {"infer": infer(loaded, work, params)}
+    options = getattr(params.modules, method.name).model_dump()
+    module = start_module(method.name, loaded, options, data, seed=0)
+    with measure("tune", [loaded.model, *module.tensors.values()], modules=modules) as meter:
+        module, _ = tune_module(
+            loaded,
+            module,
+            data,
+            once,
+            learning_rate=1e-4,
+            seed=0,
+            gradient_checkpointing=method.checkpointed,
+            hooks=Hooks(step=meter.step, quiet=True),
+        )
+    peaks = {"tune L": meter.reading}
+    if tune_only:
+        return peaks
+    with inserted(loaded.model, loaded.family, module):
+        return peaks | {"infer": infer(loaded, work, params, *module.tensors.values())}
+
+
+def infer(loaded: LoadedModel, work: Workload, params: Params, *resident: Resident) -> MemoryReading:
+    """A model as it stands, forward only."""
+    with measure("infer", [loaded.model, *resident]) as meter:
+        size = params.evaluate.batch_size
+        backbone, head = backbone_of(loaded.model, loaded.family), head_of(loaded.model)
+        predict(work.split(loaded.family, 1, size).encoded, backbone, head, batch_size=size, pad=0, step=meter.step)
+    return meter.reading
+
+
+def _mezo(loaded: LoadedModel, work: Workload, params: Params) -> Peaks:
+    backbone, head = backbone_of(loaded.model, loaded.family), head_of(loaded.model)
+    batch = collate(work.split(loaded.family, 1).encoded, pad=0)
+
+    def loss() -> float:
+        return float(ranking_loss(candidate_scores(backbone(batch), head, batch), batch))
+
+    with measure("tune", [loaded.model]) as meter, meter.step(batch.size):
+        mezo_step(dict(loaded.model.named_parameters()), loss, learning_rate=1e-6, epsilon=1e-3, seed=0)
+    return {"tune L": meter.reading, "infer": infer(loaded, work, params)}
+
+
+def _ladder(loaded: LoadedModel, work: Workload, params: Params) -> Peaks:
+    """The side network is our Bridge with its ladder, and stays there at inference; L runs in every step."""
+    bridge = make_bridge(loaded, params)
+    large, kept = FrozenModel(loaded.model), bridge.kept.residual
+    depths = loaded.family.depths_of(loaded.model)
+    layers = {stack: tuple(range(depth)) for stack, depth in depths.items()}
+    plan = Plan("projected", torch.float32, layers, len(kept), dict.fromkeys(layers, 0))
+    ladder = start_ladder(plan, kept, params.bridge.temperature, work.device)
+    read, data = recomputed(large, loaded.family, plan, kept), work.task(loaded.family)
+    resident: list[Resident] = [loaded.model, bridge.model, *ladder.tensors.values()]
+    with measure("tune", resident) as meter:
+        fit_ladder(
+            bridge,
+            loaded.family,
+            ladder,
+            nullcontext,
+            [],
+            data,
+            read,
+            read,
+            settings(work.batch),
+            bridge_learning_rate=1e-3,
+            train_bridge=True,
+            seed=0,
+            gradient_checkpointing=False,
+            hooks=Hooks(step=meter.step, quiet=True),
+        )
+    with (
+        measure("infer", resident) as inferring,
+        torch.no_grad(),
+        laddered(bridge.model, loaded.family, ladder) as backbone,
+    ):
+        head = head_of(bridge.model)
+        predict(data.eval.encoded, backbone(read), head, batch_size=work.batch, pad=0, step=inferring.step)
+    return {"tune L": meter.reading, "infer": inferring.reading}

@@ -1,0 +1,42 @@
+"""How many times less a method takes, against the same reference methods everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gfpet.estimate._methods import GRADIENT
+from gfpet.estimate._run import Estimate
+
+_PEFT = tuple(name for name in GRADIENT if name != "full")
+
+
+def ratios(found: Sequence[Estimate], one: Estimate) -> dict[str, float | None]:
+    """`ratio_to_full`, `ratio_to_best_peft` (the lowest of LoRA, adapter and prefix without checkpointing) and
+    `ratio_to_lora_checkpointed`: their peak over this method's; None where the other was not predicted."""
+    plain = {each.method: each.peak for each in found if not each.checkpointed and not each.kind}
+    again = {each.method: each.peak for each in found if each.checkpointed}
+    peft = [plain[name] for name in _PEFT if name in plain]
+    against = {
+        "ratio_to_full": plain.get("full"),
+        "ratio_to_best_peft": min(peft) if peft else None,
+        "ratio_to_lora_checkpointed": again.get("lora"),
+    }
+    return {name: None if peak is None else peak / one.peak for name, peak in against.items()}
+
+
+def as_records(found: Sequence[Estimate]) -> list[dict[str, Any]]:
+    """One dictionary a method, as `--json` prints them."""
+    return [
+        {
+            "method": each.method,
+            "kind": each.kind,
+            "checkpointed": each.checkpointed,
+            "stages": dict(each.stages),
+            "peak": each.peak,
+            "highest_stage": each.highest,
+            "split": dict(each.split),
+            **ratios(found, each),
+        }
+        for each in found
+    ]

@@ -1,0 +1,129 @@
+"""What a prediction runs on: models of a shape without weights, and examples as long as they may be."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gfpet.config import Params
+from gfpet.data.examples import Example
+from gfpet.estimate._fake import fake_tensors
+from gfpet.lm.families import Family, find_family
+from gfpet.lm.models import LoadedModel
+from gfpet.lm.scoring import EncodedExample, Row, Split, TaskData
+from gfpet.method.activation_cache import MakeRowStore, MappedFile
+from gfpet.method.prune import Bridge, Importance, StackImportance, choose, cut, reduced_dims
+
+_TASK = "rte"
+_ANSWERS = ("Yes", "No")
+# An encoder-decoder's decoder reads the template's start and one candidate token is predicted; T5's start is two tokens.
+_DECODER_START = (0, 0)
+_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's sizes, without its weights."""
+
+    name: str
+    family: str
+    config: Any
+    """Of transformers."""
+
+
+class _Sizes:
+    """Stands for the cache's file: rows go nowhere, and come back as sizes."""
+
+    def __init__(self, _: Path, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+        self._dtype, self._shape = dtype, shape
+
+    def put(self, start: int, values: Tensor) -> None:
+        """Forget them."""
+
+    def take(self, start: int, stop: int) -> Tensor:
+        """Values of the right size."""
+        return torch.empty(stop - start, *self._shape[1:], dtype=self._dtype)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A batch of rows of `length` tokens each, with two one-token candidates (a verbalizer's)."""
+
+    batch: int
+    length: int
+    device: torch.device
+    real: Path | None = None
+    """A folder for the activation cache, where the steps are to run on real tensors (random weights) and be measured;
+    None runs them on sizes alone."""
+
+    def tensors(self) -> AbstractContextManager[None]:
+        """What the steps run in."""
+        return fake_tensors() if self.real is None else nullcontext()
+
+    def rows(self) -> MakeRowStore:
+        """What keeps the activation cache's rows."""
+        return _Sizes if self.real is None else MappedFile
+
+    def split(self, family: Family, batches: int, batch: int | None = None) -> Split:
+        """Examples for some batches."""
+        count, answers = batches * (batch or self.batch), ((0,), (1,))
+        text = tuple(place % _TOKENS for place in range(self.length))  # real activations differ, and maps can be fitted
+        examples = [Example(f"sizes/{n}", "", _ANSWERS, _ANSWERS, (n % 2,)) for n in range(count)]
+        if len(family.stacks) > 1:
+            row = Row(_DECODER_START, answers, len(_DECODER_START) - 1, text)
+        else:
+            row = Row(text, answers, self.length - 1)
+        return Split(examples, [EncodedExample((row,), n, (n % 2,), 2) for n in range(count)])
+
+    def task(self, family: Family, batch: int | None = None) -> TaskData:
+        """Two batches to train on: the second step has the optimizer's state from the first."""
+        one = self.split(family, 1, batch)
+        return TaskData(_TASK, self.split(family, 2, batch), one, one, pad=0)
+
+
+def shaped(shape: Shape, dtype: torch.dtype, device: torch.device) -> LoadedModel:
+    """A model of a shape, as `load_pretrained` leaves it: frozen, in evaluation mode, without dropout."""
+    import transformers
+
+    config = copy.deepcopy(shape.config)
+    family = find_family(shape.family).for_config(config)
+    for dropout in family.dropouts:
+        setattr(config, dropout, 0.0)
+    make: Any = getattr(transformers, family.loader).from_config
+    with device:  # fake weights cannot be moved afterwards
+        model = make(config, dtype=dtype, attn_implementation="sdpa")
+    return LoadedModel(model.eval().requires_grad_(False), family, None, shape.name)
+
+
+def parameters_of(shape: Shape) -> int:
+    """Number of parameters; tied ones count once."""
+    import transformers
+
+    make: Any = getattr(transformers, find_family(shape.family).loader).from_config
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in make(copy.deepcopy(shape.config)).parameters())
+
+
+def make_bridge(large: LoadedModel, params: Params) -> Bridge:
+    """The Bridge that `prune` would cut out. Which coordinates stay does not matter here, only how many."""
+    dims = large.family.dims(large.model.config)
+    less = reduced_dims(dims, params.prune.factor, params.prune.reduction)
+    alike = Importance(
+        torch.zeros(dims.width),
+        {
+            stack.name: StackImportance(
+                heads := torch.zeros(dims.stacks[stack.name].layers, dims.stacks[stack.name].kv_heads),
+                torch.zeros(dims.stacks[stack.name].layers, dims.stacks[stack.name].ffn),
+                heads if "cross" in stack.attentions else None,
+            )
+            for stack in large.family.stacks
+        },
+    )
+    kept = choose(alike, less, large.family)
+    return Bridge(cut(large.model, large.family, less, kept), less, kept)

@@ -1,0 +1,91 @@
+"""The module: named tensors with a layer axis. What is tuned, compared, projected, plugged, stored and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gfpet.errors import ModuleError
+from gfpet.lm.families import stack_of
+from gfpet.lm.tensor_file import load_tensors, save_tensors
+
+KindName = Literal["lora", "adapter", "prefix"]
+FORMAT = "gfpet-module-2"
+
+
+@dataclass(frozen=True)
+class PetModule:
+    """The trained parameter-efficient part of one model on one task.
+
+    Shapes: the first axis of every tensor is the layers of its stack, `len(layers[stack])` (docs/design.md lists the
+    others for each kind).
+    """
+
+    kind: KindName
+    family: str
+    layers: Mapping[str, tuple[int, ...]]
+    """The blocks that it sits in, by stack; entry i of each tensor belongs to block `layers[stack][i]`."""
+    tensors: Mapping[str, Tensor]
+    """By `<target>.<part>`, e.g. `attn.q.A`."""
+    scale: float = 1.0
+    """Factor on its effect; alpha / rank for LoRA, unused by a prefix."""
+
+    def __post_init__(self) -> None:
+        for name, tensor in self.tensors.items():
+            stack = stack_of(name)
+            if stack not in self.layers:
+                raise ModuleError(
+                    f"module tensor '{name}' is of stack '{stack}', but the module sits in: {', '.join(self.layers)}."
+                )
+            if tensor.shape[0] != len(self.layers[stack]):
+                raise ModuleError(
+                    f"module tensor '{name}' has {tensor.shape[0]} layers, but the module sits in "
+                    f"{len(self.layers[stack])} blocks of stack '{stack}'."
+                )
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> PetModule:
+        """The same module with other tensors."""
+        return replace(self, tensors=dict(tensors))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> PetModule:
+        """The same module on another device, in another data type."""
+        return self.with_tensors({name: tensor.to(device, dtype) for name, tensor in self.tensors.items()})
+
+    def scaled(self, factor: float) -> PetModule:
+        """The same module with its effect times a factor; a prefix has no such effect and stays as it is."""
+        return replace(self, scale=self.scale * factor)
+
+    def detached(self) -> PetModule:
+        """A copy that shares nothing with this one and has no autograd graph."""
+        return self.with_tensors({name: tensor.detach().clone() for name, tensor in self.tensors.items()})
+
+    @property
+    def parameters(self) -> int:
+        """Number of values."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; the same module gives the same bytes."""
+        about = {"format": FORMAT, "kind": self.kind, "family": self.family, "layers": self.layers, "scale": self.scale}
+        save_tensors(path, self.tensors, about)
+
+    @classmethod
+    def load(cls, path: Path) -> PetModule:
+        """Read what `save` wrote.
+
+        Raises:
+            ModuleError: the file is missing, broken or not a module of gfpet.
+        """
+        tensors, about = load_tensors(path, "module", FORMAT)
+        return cls(
+            kind=about["kind"],
+            family=about["family"],
+            layers={stack: tuple(blocks) for stack, blocks in about["layers"].items()},
+            tensors=tensors,
+            scale=about["scale"],
+        )

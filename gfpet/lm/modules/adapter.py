@@ -1,0 +1,82 @@
+"""Bottleneck adapter (Houlsby et al. 2019, arXiv:1902.00751): `h ← h + U φ(D h + b) + c` on a sublayer's output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear
+
+from gfpet.errors import ModuleError
+from gfpet.lm.families import Family, stack_of
+from gfpet.lm.hooks import forward_hook
+from gfpet.lm.modules._kind import Kind, Part, by_block
+from gfpet.lm.modules._module import PetModule
+
+# The paper starts near the identity: weights of this standard deviation, on both sides.
+_START_STD = 1e-2
+
+
+def start_adapter(
+    model: nn.Module, family: Family, *, bottleneck: int, target_modules: Sequence[str], generator: torch.Generator
+) -> PetModule:
+    """An adapter module near the identity, at target modules by their full names; φ is GELU.
+
+    Shapes: `<target>.down [n, b, d]`, `<target>.down_bias [n, b]`, `<target>.up [n, d, b]`, `<target>.up_bias [n, d]`.
+
+    Raises:
+        ModuleError: a target is a part of a fused map, where an adapter has no place of its own.
+    """
+    depths = family.depths_of(model)
+    tensors: dict[str, Tensor] = {}
+    for target in target_modules:
+        if family.target(target).parts != 1:
+            whole = ", ".join(sorted(name for name, other in family.target_modules.items() if other.parts == 1))
+            raise ModuleError(
+                f"an adapter cannot sit at '{target}', a part of a fused map. Allowed target modules: {whole}."
+            )
+        (_, width), depth = family.target_widths(model, target), depths[stack_of(target)]
+        tensors[f"{target}.down"] = torch.randn(depth, bottleneck, width, generator=generator) * _START_STD
+        tensors[f"{target}.down_bias"] = torch.zeros(depth, bottleneck)
+        tensors[f"{target}.up"] = torch.randn(depth, width, bottleneck, generator=generator) * _START_STD
+        tensors[f"{target}.up_bias"] = torch.zeros(depth, width)
+    layers = {stack: tuple(range(depth)) for stack, depth in depths.items() if stack in map(stack_of, target_modules)}
+    return PetModule("adapter", family.name, layers, tensors)
+
+
+def _adds(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, scale: float) -> Callable[..., Tensor]:
+    def hook(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        # Trained in float32, computed in the model's own type, as autocast would.
+        d, b, u, c = (part.to(output.dtype) for part in (down, down_bias, up, up_bias))
+        return output + linear(gelu(linear(output, d, b)), u, c) * scale
+
+    return hook
+
+
+@contextmanager
+def _insert(model: nn.Module, family: Family, module: PetModule) -> Iterator[None]:
+    blocks = {stack: family.blocks_of(model, stack) for stack in module.layers}
+    with ExitStack() as opened:
+        for stack, layer, tensors in by_block(module):
+            for target in sorted({name.rsplit(".", 1)[0] for name in tensors}):
+                down, down_bias, up, up_bias = (
+                    tensors[f"{target}.{part}"] for part in ("down", "down_bias", "up", "up_bias")
+                )
+                hook = _adds(down, down_bias, up, up_bias, module.scale)
+                opened.enter_context(forward_hook(family.linear_at(blocks[stack][layer], target), hook))
+        yield
+
+
+ADAPTER = Kind(
+    name="adapter",
+    parts={
+        "down": Part(axis=2, direction="read", side="out"),
+        "down_bias": Part(axis=None, direction="inner"),
+        "up": Part(axis=1, direction="write", is_update=True),
+        "up_bias": Part(axis=1, direction="write", is_update=True),
+    },
+    insert=_insert,
+)

@@ -1,0 +1,147 @@
+"""Prefix tuning (Li and Liang 2021, arXiv:2101.00190): p keys and values before those of the text, in every attention.
+
+They enter through an attention function of our own rather than through a cache, which gradient checkpointing would
+drop without a word. Positions of the text are shifted by p, as a cache of p tokens would, so that the same weights give
+the same logits in Hugging Face `peft`. Where positions are a bias on the attention, it is that of such a cache, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from gfpet.errors import ModuleError
+from gfpet.lm.families import Family, stack_of
+from gfpet.lm.hooks import forward_pre_hook
+from gfpet.lm.modules._kind import Kind, Part, by_block
+from gfpet.lm.modules._module import PetModule
+
+_ATTENTION = "gfpet_prefix"
+_SLOT = "gfpet_prefix"
+
+_Slot = tuple[Tensor, Tensor, Callable[[int, int], Tensor] | None]
+"""Keys and values `[p, kv]`, and the prefix's position bias from the query length and p, if it has one."""
+
+
+def start_prefix(family: Family, *, length: int, keys: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> PetModule:
+    """A prefix that starts as the keys and values of real text; random starts train badly.
+
+    Shapes: `<attention>.k.prefix`, `<attention>.v.prefix` `[n, length, kv_heads * head_width]`.
+
+    Args:
+        keys: by the attention's full name, `[n, t, kv_heads * head_width]` of some text, t ≥ length; likewise `values`.
+
+    Raises:
+        ModuleError: the text is shorter than the prefix.
+    """
+    tensors: dict[str, Tensor] = {}
+    layers: dict[str, tuple[int, ...]] = {}
+    for name, states in keys.items():
+        if states.shape[1] < length:
+            raise ModuleError(
+                f"the text that a prefix starts from has {states.shape[1]} tokens; modules.prefix.length={length}."
+            )
+        layers[stack_of(name)] = tuple(range(states.shape[0]))
+        tensors[f"{name}.k.prefix"] = states[:, :length].clone()
+        tensors[f"{name}.v.prefix"] = values[name][:, :length].clone()
+    return PetModule("prefix", family.name, layers, tensors)
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention with the module's prefix, if it has one, before the text's keys and values."""
+    slot: _Slot | None = getattr(module, _SLOT, None)
+    if slot is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    batch, heads, length, width = key.shape
+    before = [part.view(-1, heads, width).transpose(0, 1).expand(batch, -1, -1, -1) for part in slot[:2]]
+    p = before[0].shape[2]
+    if attention_mask is None:
+        text = torch.ones(query.shape[2], length, dtype=torch.bool, device=key.device)
+        if getattr(module, "is_causal", True):
+            text = text.tril(length - query.shape[2])
+        attention_mask = text[None, None]
+    seen = torch.ones(*attention_mask.shape[:-1], p, dtype=torch.bool, device=key.device)
+    if attention_mask.dtype != torch.bool:
+        seen = torch.zeros_like(seen, dtype=attention_mask.dtype)
+    bias = kwargs.get("position_bias")
+    if bias is not None:
+        own = bias.new_zeros(*bias.shape[:-1], p) if slot[2] is None else slot[2](query.shape[2], p)
+        kwargs = {**kwargs, "position_bias": torch.cat([own.to(bias.dtype), bias], dim=-1)}
+    return sdpa_attention_forward(
+        module,
+        query,
+        torch.cat([before[0].to(key.dtype), key], dim=2),
+        torch.cat([before[1].to(value.dtype), value], dim=2),
+        torch.cat([seen, attention_mask], dim=-1),
+        **kwargs,
+    )
+
+
+def _shift_positions(by: int) -> Any:
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        positions = kwargs.get("position_ids")
+        if positions is None:
+            raise ModuleError("a model with a prefix needs explicit position_ids, so that they can be shifted.")
+        return args, {**kwargs, "position_ids": positions + by}
+
+    return hook
+
+
+def _slots(model: nn.Module, family: Family, module: PetModule) -> Iterator[tuple[nn.Module, _Slot]]:
+    """Each attention that gets a prefix, with what it gets."""
+    attentions = {name: family.attentions_of(model, name) for name in family.attentions}
+    for stack, layer, tensors in by_block(module):
+        for name, modules in attentions.items():
+            if stack_of(name) != stack or f"{name}.k.prefix" not in tensors:
+                continue
+            make, first = family.attentions[name].prefix_bias, modules[0]
+            # The first block holds the bias of the whole stack.
+            bias = None if make is None else _bind(make, first)
+            yield modules[layer], (tensors[f"{name}.k.prefix"], tensors[f"{name}.v.prefix"], bias)
+
+
+def _bind(make: Callable[[nn.Module, int, int], Tensor], first: nn.Module) -> Callable[[int, int], Tensor]:
+    return lambda query, prefix: make(first, query, prefix)
+
+
+@contextmanager
+def _insert(model: nn.Module, family: Family, module: PetModule) -> Iterator[None]:
+    AttentionInterface.register(_ATTENTION, _attend)
+    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+    attentions = [each for name in family.attentions for each in family.attentions_of(model, name)]
+    # Each stack may have a configuration of its own.
+    configs: list[Any] = list({id(each): each for each in (model.config, *(a.config for a in attentions))}.values())
+    usual = [config._attn_implementation for config in configs]
+    if _ATTENTION in usual:
+        raise ModuleError("the model has a prefix already; take that out (close its context) before inserting another.")
+    with ExitStack() as opened:
+        if family.positioned is not None:
+            shift = _shift_positions(next(iter(module.tensors.values())).shape[1])
+            opened.enter_context(forward_pre_hook(model.get_submodule(family.positioned), shift))
+        try:
+            for config in configs:
+                config._attn_implementation = _ATTENTION
+            for attention, slot in _slots(model, family, module):
+                setattr(attention, _SLOT, slot)
+            yield
+        finally:
+            for config, name in zip(configs, usual, strict=True):
+                config._attn_implementation = name
+            for attention in attentions:
+                attention.__dict__.pop(_SLOT, None)
+
+
+PREFIX = Kind(
+    name="prefix",
+    parts={"prefix": Part(axis=2, direction="write")},
+    insert=_insert,
+)

@@ -1,0 +1,40 @@
+"""Scoring candidates with a language model."""
+
+from __future__ import annotations
+
+from gfpet.lm.scoring._encode import Batch, EncodedExample, Row, batches, collate, encode, templated_rows
+from gfpet.lm.scoring._score import (
+    Backbone,
+    Predictions,
+    backbone_of,
+    backward_loss,
+    candidate_scores,
+    head_of,
+    predict,
+    ranking_loss,
+)
+from gfpet.lm.scoring._task_data import Split, TaskData, dev_score, load_task, pad_token, task_score
+
+__all__ = [
+    "Backbone",
+    "Batch",
+    "EncodedExample",
+    "Predictions",
+    "Row",
+    "Split",
+    "TaskData",
+    "backbone_of",
+    "backward_loss",
+    "batches",
+    "candidate_scores",
+    "collate",
+    "dev_score",
+    "encode",
+    "head_of",
+    "load_task",
+    "pad_token",
+    "predict",
+    "ranking_loss",
+    "task_score",
+    "templated_rows",
+]

@@ -1,0 +1,108 @@
+"""The one scoring loop: candidates by mean log-likelihood, for training and for evaluation alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from gfpet.lm.families import Family
+from gfpet.lm.scoring._encode import Batch, EncodedExample, batches
+from gfpet.memory import Step, no_step
+
+# Positions whose logits over the whole vocabulary are held at a time.
+_CHUNK = 256
+
+Backbone = Callable[[Batch], Float[Tensor, "rows length d"]]
+"""From a batch to the last hidden states, after the final norm."""
+
+
+def backbone_of(model: nn.Module, family: Family) -> Backbone:
+    """The model's own forward pass, without its head."""
+
+    def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
+        return family.run(model, batch.texts)
+
+    return hidden
+
+
+def head_of(model: nn.Module) -> Tensor:
+    """The output embedding `[vocabulary, d]`."""
+    weight: Tensor = model.get_output_embeddings().weight  # type: ignore[operator]
+    return weight
+
+
+def candidate_scores(
+    hidden: Float[Tensor, "rows length d"], head: Float[Tensor, "vocabulary d"], batch: Batch
+) -> Float[Tensor, "examples width"]:
+    """The score of each candidate; minus infinity where there is none.
+
+    Where all candidates of an example are single tokens at one position, the score is the logit: the normaliser is the
+    same for all of them, and the vocabulary is never touched. Elsewhere it is the mean log-likelihood of the
+    candidate's tokens; the vocabulary is only met at the positions that are read, some at a time.
+    """
+    read = hidden[batch.read_row, batch.read_position]
+    # Logits of GPT-2 lie around -100, where bfloat16 knows halves only: candidates would tie.
+    picked = (read[batch.target_read].float() * head[batch.target_token].float()).sum(-1)
+    if not batch.one_position:
+        parts = torch.split(read, _CHUNK)
+        normaliser = torch.cat([linear(part, head).float().logsumexp(-1) for part in parts])
+        picked = picked - normaliser[batch.target_read]
+    total = picked.new_zeros(batch.exists.numel()).index_add(0, batch.target_candidate, picked)
+    count = torch.bincount(batch.target_candidate, minlength=batch.exists.numel()).clamp(min=1)
+    scores = (total / count).view(batch.exists.shape)
+    return scores.masked_fill(~batch.exists, -torch.inf)
+
+
+def ranking_loss(scores: Float[Tensor, "examples width"], batch: Batch) -> Float[Tensor, ""]:
+    """Mean over examples of -log of the probability that the softmax over candidates gives to the right ones."""
+    right = scores.masked_fill(~batch.gold, -torch.inf).logsumexp(-1)
+    return (scores.logsumexp(-1) - right).mean()
+
+
+def backward_loss(
+    backbone: Backbone, head: Float[Tensor, "vocabulary d"], batch: Batch, weight: float
+) -> Float[Tensor, ""]:
+    """A training step's forward and backward pass: gradients of `weight` times the ranking loss, which it returns."""
+    loss = ranking_loss(candidate_scores(backbone(batch), head, batch), batch)
+    (loss * weight).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said of a set of examples, in their order."""
+
+    choices: list[int]
+    """Index of the best candidate of each example; the first of equals."""
+    scores: list[list[float]]
+    """Score of every candidate."""
+    loss: float
+    """Mean ranking loss."""
+
+
+def predict(
+    encoded: Sequence[EncodedExample],
+    backbone: Backbone,
+    head: Float[Tensor, "vocabulary d"],
+    *,
+    batch_size: int,
+    pad: int,
+    step: Step = no_step,
+) -> Predictions:
+    """Score all candidates of all examples, forward only."""
+    choices, scores, total = [0] * len(encoded), [[0.0]] * len(encoded), 0.0
+    with torch.inference_mode():
+        for indices, batch in batches(encoded, size=batch_size, pad=pad):
+            with step(batch.size):
+                batch = batch.to(head.device)
+                result = candidate_scores(backbone(batch), head, batch).float()
+                total += float(ranking_loss(result, batch)) * len(indices)
+            for index, line in zip(indices, result.cpu(), strict=True):
+                scores[index] = line[: encoded[index].candidates].tolist()
+                choices[index] = int(line.argmax())
+    return Predictions(choices, scores, total / len(encoded))

@@ -1,0 +1,84 @@
+"""One task's prepared examples, as a model's tokens, with the task's own score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gfpet.data.examples import Example, read_examples
+from gfpet.lm.families import Template
+from gfpet.lm.scoring._encode import EncodedExample, encode
+from gfpet.lm.scoring._score import Backbone, predict
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples with their token rows, in the same order."""
+
+    examples: list[Example]
+    encoded: list[EncodedExample]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def first(self, count: int) -> Split:
+        """The first `count` examples."""
+        return Split(self.examples[:count], self.encoded[:count])
+
+    def part(self, indices: Sequence[int]) -> Split:
+        """Those of the examples, in that order."""
+        return Split([self.examples[index] for index in indices], [self.encoded[index] for index in indices])
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """`train` to learn from, `dev` (held out of train) to choose by, `eval` to report."""
+
+    task: str
+    train: Split
+    dev: Split
+    eval: Split
+    pad: int
+    """Token that fills rows up."""
+
+
+def load_task(
+    folder: Path, task: str, tokenizer: Any, *, max_length: int, template: Template | None = None
+) -> TaskData:
+    """Read what the stage `prepare` wrote to `folder` and tokenise it; `template`: of an encoder-decoder.
+
+    Raises:
+        DataError: a file is missing or broken, or a candidate does not fit in `max_length`.
+    """
+    splits = {}
+    for name in ("train", "dev", "eval"):
+        examples = read_examples(folder / f"{name}.jsonl")
+        splits[name] = Split(examples, encode(examples, tokenizer, max_length=max_length, template=template))
+    return TaskData(task, splits["train"], splits["dev"], splits["eval"], pad_token(tokenizer))
+
+
+def pad_token(tokenizer: Any) -> int:
+    """The padding token, or the end-of-text token where there is none (GPT-2): padding is never attended to."""
+    token: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return token
+
+
+def task_score(task: str, examples: Sequence[Example], choices: Sequence[int]) -> float:
+    """The task's score in [0, 1]: the mean of its official metrics."""
+    from gfpet.data import score
+
+    return score(task, examples, choices)["score"]
+
+
+def dev_score(data: TaskData, backbone: Backbone, head: Tensor, *, batch_size: int) -> tuple[float, float]:
+    """The task's score on `dev`, and the mean ranking loss there.
+
+    Args:
+        head: the output embedding, `[vocabulary, d]`.
+    """
+    said = predict(data.dev.encoded, backbone, head, batch_size=batch_size, pad=data.pad)
+    return task_score(data.task, data.dev.examples, said.choices), said.loss

@@ -1,0 +1,150 @@
+"""Tuning by gradients: a module on a frozen model, or all of a model. The large one only comes here as a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gfpet.lm.activations import captured
+from gfpet.lm.models import LoadedModel
+from gfpet.lm.modules import PetModule, inserted, start_adapter, start_lora, start_prefix
+from gfpet.lm.scoring import Batch, TaskData, backbone_of, backward_loss, collate, dev_score, head_of
+from gfpet.lm.training._loop import NO_HOOKS, Group, Hooks, Outcome, Settings, train
+
+
+def start_module(kind: str, loaded: LoadedModel, options: Mapping[str, Any], data: TaskData, *, seed: int) -> PetModule:
+    """A new module for the model, on its device.
+
+    Args:
+        options: the kind's section of `modules` in params.yaml.
+        data: a prefix starts as keys and values of the longest training text among the first 64 examples.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model, family = loaded.model, loaded.family
+    if kind == "prefix":
+        text = max(data.train.encoded[:64], key=lambda example: example.rows[0].size)
+        row = text.rows[0]
+        # A decoder behind an encoder reads a few tokens only; here it reads the encoder's text too.
+        text = replace(text, rows=(replace(row, tokens=row.tokens + row.source),))
+        batch = collate([text], pad=data.pad).to(loaded.device)
+        spaces = {part: [f"{name}.{part}.out" for name in family.attentions] for part in ("k", "v")}
+        with torch.no_grad(), captured(model, family, [*spaces["k"], *spaces["v"]]) as found:
+            backbone_of(model, family)(batch)
+        keys, values = (
+            {
+                name: torch.stack([layer[0] for layer in found[space]])
+                for name, space in zip(family.attentions, spaces[part], strict=True)
+            }
+            for part in ("k", "v")
+        )
+        module = start_prefix(family, length=options["length"], keys=keys, values=values)
+    else:
+        starts: dict[str, Callable[..., PetModule]] = {"lora": start_lora, "adapter": start_adapter}
+        target_modules = family.expanded(options["target_modules"])
+        module = starts[kind](model, family, **{**options, "target_modules": target_modules}, generator=generator)
+    return module.to(loaded.device, torch.float32)
+
+
+def tune_module(
+    loaded: LoadedModel,
+    module: PetModule,
+    data: TaskData,
+    settings: Settings,
+    *,
+    learning_rate: float,
+    seed: int,
+    gradient_checkpointing: bool = False,
+    hooks: Hooks = NO_HOOKS,
+) -> tuple[PetModule, Outcome]:
+    """Train a copy of a module; the model's own weights stay frozen. Returns the best epoch's module."""
+    module = module.detached()
+
+    def insert() -> AbstractContextManager[None]:
+        return inserted(loaded.model, loaded.family, module)
+
+    with checkpointing(loaded.model, gradient_checkpointing):
+        group = Group(module.tensors, learning_rate)
+        outcome = _fit(loaded, insert, group, data, settings, seed=seed, hooks=hooks)
+    return module.detached(), outcome
+
+
+def tune_all(
+    loaded: LoadedModel,
+    data: TaskData,
+    settings: Settings,
+    *,
+    learning_rate: float,
+    seed: int,
+    gradient_checkpointing: bool = False,
+    hooks: Hooks = NO_HOOKS,
+) -> Outcome:
+    """Full fine-tuning: every weight of the model is trained, in place."""
+    group = Group(dict(loaded.model.named_parameters()), learning_rate)
+    with checkpointing(loaded.model, gradient_checkpointing):
+        return _fit(loaded, nullcontext, group, data, settings, seed=seed, hooks=hooks)
+
+
+def _fit(
+    loaded: LoadedModel,
+    insert: Callable[[], AbstractContextManager[None]],
+    group: Group,
+    data: TaskData,
+    settings: Settings,
+    *,
+    seed: int,
+    hooks: Hooks,
+) -> Outcome:
+    backbone, head = backbone_of(loaded.model, loaded.family), head_of(loaded.model)
+
+    def backward(batch: Batch, weight: float) -> Tensor:
+        with insert():
+            return backward_loss(backbone, head, batch, weight)
+
+    def evaluate() -> tuple[float, float]:
+        with insert():
+            return dev_score(data, backbone, head, batch_size=settings.batch_size)
+
+    return train(
+        [group],
+        backward,
+        data.train.encoded,
+        evaluate,
+        settings,
+        seed=seed,
+        pad=data.pad,
+        device=loaded.device,
+        hooks=hooks,
+    )
+
+
+# From here on, keeping all activations costs more than computing them twice takes time.
+_CHECKPOINTED = 50_000_000
+
+
+def wants_checkpointing(setting: bool | Literal["auto"], model: torch.nn.Module) -> bool:
+    """What a section's `gradient_checkpointing` means for a model."""
+    if setting == "auto":
+        return sum(parameter.numel() for parameter in model.parameters()) >= _CHECKPOINTED
+    return setting
+
+
+@contextmanager
+def checkpointing(model: Any, enabled: bool) -> Iterator[None]:
+    """Recompute activations in the backward pass; transformers does it only in training mode (dropout is 0 anyway)."""
+    if not enabled:
+        yield
+        return
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    # It also hooks the embeddings, so that they ask for gradients, for reentrant checkpointing; and never unhooks them.
+    model.disable_input_require_grads()
+    model.train()
+    try:
+        yield
+    finally:
+        model.activation_checkpointing_disable()
+        model.eval()

@@ -1,0 +1,88 @@
+"""Sums over tokens, batch by batch, from which any regression between two models' activations follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from gfpet.method.align._solve import procrustes_map, ridge_map
+from gfpet.method.plug import LayerPairs
+
+K = TypeVar("K")
+
+
+class Moments:
+    """Sums of one space in float64: only of layers and pairs that the layer assignment names."""
+
+    def __init__(self, pairs: LayerPairs, reads: bool, writes: bool) -> None:
+        self._pairs = pairs
+        # A regression needs the products of its inputs with each other: L's for reads, S's for writes.
+        self._squared = {"large": reads, "small": writes}
+        self.count = 0
+        """Tokens so far."""
+        self.total: dict[tuple[str, int], Tensor] = {}
+        """`[d]`, by model (`small`, `large`) and layer."""
+        self.square: dict[tuple[str, int], Tensor] = {}
+        """`[d, d]`, likewise."""
+        self.cross: dict[tuple[int, int], Tensor] = {}
+        """`[d_S, d_L]`, by pair (layer of L, layer of S)."""
+
+    @property
+    def size(self) -> int:
+        """Values that are held."""
+        return sum(tensor.numel() for held in (self.total, self.square, self.cross) for tensor in held.values())
+
+    def add_small(self, layer: int, x: Float[Tensor, "tokens d_S"]) -> None:
+        """Add what a block of S has there, of one batch."""
+        if any(layer == m for _, m in self._pairs):
+            self._add_own("small", layer, x.double())
+
+    def add_large(
+        self, layer: int, y: Float[Tensor, "tokens d_L"], small: Callable[[int], Float[Tensor, "tokens d_S"]]
+    ) -> None:
+        """Add what a block of L has there, of the same batch.
+
+        Args:
+            small: what a block of S has.
+        """
+        y = y.double()
+        self._add_own("large", layer, y)
+        for m in sorted({m for other, m in self._pairs if other == layer}):
+            _accumulate(self.cross, (layer, m), small(m).double().T @ y)
+
+    def _add_own(self, model: str, layer: int, x: Tensor) -> None:
+        _accumulate(self.total, (model, layer), x.sum(0))
+        if self._squared[model]:
+            _accumulate(self.square, (model, layer), x.T @ x)
+
+
+def _accumulate(into: dict[K, Tensor], key: K, value: Tensor) -> None:
+    if key in into:
+        into[key] += value
+    else:
+        into[key] = value
+
+
+def map_of(
+    sums: Moments,
+    pair: tuple[int, int],
+    direction: Literal["read", "write"],
+    *,
+    method: Literal["ridge", "procrustes"],
+    ridge: float,
+    centre: bool,
+) -> tuple[Float[Tensor, "to from"], Float[Tensor, " to"]]:
+    """The map of one pair of layers and its offset: `Q [d_S, d_L]`, `[d_S]` or `P [d_L, d_S]`, `[d_L]`."""
+    large, small = ("large", pair[0]), ("small", pair[1])
+    x, y = (large, small) if direction == "read" else (small, large)
+    mean_x, mean_y = sums.total[x] / sums.count, sums.total[y] / sums.count
+    c_xx = sums.square[x] / sums.count
+    c_yx = (sums.cross[pair] if direction == "read" else sums.cross[pair].T) / sums.count
+    if centre:
+        c_xx = c_xx - mean_x.outer(mean_x)
+        c_yx = c_yx - mean_y.outer(mean_x)
+    matrix = ridge_map(c_xx, c_yx, penalty=ridge) if method == "ridge" else procrustes_map(c_xx, c_yx)
+    return matrix, mean_y - matrix @ mean_x

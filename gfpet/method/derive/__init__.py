@@ -1,0 +1,30 @@
+"""A small model out of the large one: choose which blocks stay, cut the others out, heal what is left."""
+
+from __future__ import annotations
+
+from gfpet.method.derive._choose import (
+    LOOKED_AT,
+    READ_AT_ONCE,
+    Choice,
+    block_changes,
+    choose_blocks,
+    count_of,
+    evenly,
+)
+from gfpet.method.derive._cut import Blocks, with_blocks
+from gfpet.method.derive._heal import heal
+from gfpet.method.derive._text import contexts
+
+__all__ = [
+    "LOOKED_AT",
+    "READ_AT_ONCE",
+    "Blocks",
+    "Choice",
+    "block_changes",
+    "choose_blocks",
+    "contexts",
+    "count_of",
+    "evenly",
+    "heal",
+    "with_blocks",
+]

@@ -1,0 +1,48 @@
+"""The large model with some of its blocks only: every width stays, so a module of the one fits the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from gfpet.errors import ModelError
+from gfpet.lm.families import Family
+from gfpet.lm.models import weight_named
+
+Blocks = Mapping[str, Sequence[int]]
+"""By stack, the blocks that stay, rising."""
+
+
+def with_blocks(model: nn.Module, family: Family, kept: Blocks) -> nn.Module:
+    """A copy of the model in float32, on its device, without the other blocks; frozen, in evaluation mode.
+
+    Raises:
+        ModelError: the family does not say how its configurations are cut.
+    """
+    if family.thinned is None:
+        raise ModelError(f"family {family.name} does not say how a model with fewer blocks is made of its models.")
+    config = family.thinned(model.config, kept)
+    with next(model.parameters()).device:  # and not moved there afterwards, which sizes alone cannot be
+        small = type(model)(config)
+    for name in dict(model.named_parameters()).keys() - dict(small.named_parameters()).keys():
+        # transformers ties the head of some new models (T5) whose checkpoints have one of its own.
+        if name in dict(small.named_parameters(remove_duplicate=False)) and name == _name_in_large(family, name, kept):
+            path, _, last = name.rpartition(".")
+            own = nn.Parameter(torch.empty_like(small.get_parameter(name)))
+            setattr(small.get_submodule(path), last, own)
+    with torch.no_grad():
+        for name, target in small.named_parameters():
+            target.copy_(weight_named(model, _name_in_large(family, name, kept)))
+    return small.eval().requires_grad_(False)
+
+
+def _name_in_large(family: Family, name: str, kept: Blocks) -> str:
+    """A weight's name in the model that it was cut out of."""
+    for stack in family.stacks:
+        prefix = stack.blocks + "."
+        if name.startswith(prefix):
+            layer, rest = name.removeprefix(prefix).split(".", 1)
+            return f"{prefix}{kept[stack.name][int(layer)]}.{rest}"
+    return name

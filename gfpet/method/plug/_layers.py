@@ -1,0 +1,65 @@
+"""Layer maps: which block of the small model each block of the large one takes its module from (METHOD.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor
+
+from gfpet.errors import ConfigError
+
+LayerAssignmentName = Literal["stack", "interpolate", "depth", "cka"]
+LayerPairs = tuple[tuple[int, int], ...]
+"""Pairs (block of the large model, block of the small model), by rising block of the large model."""
+LayerAssignment = Mapping[str, LayerPairs]
+"""By stack: blocks of an encoder are never paired with blocks of a decoder."""
+
+
+def layer_assignment(
+    name: LayerAssignmentName,
+    small: Mapping[str, int],
+    large: Mapping[str, int],
+    likeness: Mapping[str, Tensor] | None = None,
+) -> LayerAssignment:
+    """`layer_pairs` of each stack, from the depths of both models (`gfpet.lm.families.Family.depths_of`).
+
+    Raises:
+        ConfigError: a stack of the small model is the deeper one, or `cka` has no likeness.
+    """
+    return {
+        stack: layer_pairs(name, depth, large[stack], likeness[stack] if likeness else None)
+        for stack, depth in small.items()
+    }
+
+
+def layer_pairs(name: LayerAssignmentName, small: int, large: int, likeness: Tensor | None = None) -> LayerPairs:
+    """The map between depths `small` and `large`.
+
+    `stack`: l mod n_S. `interpolate`: ⌊l · n_S / n_L⌋. `depth`: only the n_S blocks of L at the same relative depth.
+    `cka`: for each l the most similar block of S.
+
+    Args:
+        likeness: `[n_S, n_L]`, linear CKA of the residual streams; only for `cka`.
+
+    Raises:
+        ConfigError: the small model is the deeper one, or `cka` has no likeness.
+    """
+    if small > large:
+        raise ConfigError(
+            f"the small model has {small} blocks and the large one {large}: a module is carried to a model at least "
+            "as deep. Swap models.<family>.small and models.<family>.large, or take a deeper large model."
+        )
+    match name:
+        case "stack":
+            return tuple((layer, layer % small) for layer in range(large))
+        case "interpolate":
+            return tuple((layer, layer * small // large) for layer in range(large))
+        case "depth":
+            return tuple(((2 * layer + 1) * large // (2 * small), layer) for layer in range(small))
+        case "cka":
+            if likeness is None:
+                raise ConfigError(
+                    "the layer assignment 'cka' needs the similarity of the two models' layers (stage align)."
+                )
+            return tuple((layer, int(likeness[:, layer].argmax())) for layer in range(large))

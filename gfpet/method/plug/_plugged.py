@@ -1,0 +1,108 @@
+"""A module on its way through maps: along the other model's depth, then into its spaces; and the random control."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gfpet.errors import ModuleError
+from gfpet.lm.families import stack_of
+from gfpet.lm.modules import KINDS, PetModule, split_name
+from gfpet.method.plug._layers import LayerAssignment
+from gfpet.method.plug._projection import Projection
+
+
+def duplicated(module: PetModule, pairs: LayerAssignment, *, divide_by_copies: bool) -> PetModule:
+    """The module's layers, laid out along another model's depth.
+
+    Args:
+        divide_by_copies: k copies of one layer's update would apply it k times: divide each by k.
+    """
+    sources: dict[str, list[int]] = {}
+    for stack, layers in module.layers.items():
+        where = {layer: index for index, layer in enumerate(layers)}
+        sources[stack] = [where[small] for _, small in pairs[stack]]
+    tensors = {}
+    for name, tensor in module.tensors.items():
+        own = sources[stack_of(name)]
+        copies = torch.tensor([float(own.count(source)) for source in own])
+        taken = tensor.index_select(0, torch.tensor(own, device=tensor.device))
+        if divide_by_copies and KINDS[module.kind].parts[split_name(name)[1]].is_update:
+            taken = taken / copies.to(taken.device, taken.dtype).view(-1, *[1] * (taken.ndim - 1))
+        tensors[name] = taken
+    layers_there = {stack: tuple(large for large, _ in pairs[stack]) for stack in module.layers}
+    return PetModule(module.kind, module.family, layers_there, tensors, module.scale)
+
+
+def projected(module: PetModule, projection: Projection) -> PetModule:
+    """The module in the other model's spaces; differentiable in the module and in the maps.
+
+    Raises:
+        ModuleError: a space that the module needs has no map, or one of another width.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in module.tensors.items():
+        target, part_name = split_name(name)
+        part = KINDS[module.kind].parts[part_name]
+        if part.axis is None:
+            tensors[name] = tensor + _read_shift(module, projection, target) if part_name == "down_bias" else tensor
+            continue
+        space = f"{target}.{part.side}"
+        maps = projection.reads if part.direction == "read" else projection.writes
+        if space not in maps:
+            raise ModuleError(
+                f"no map for '{space}', which '{name}' {part.direction}s; maps: {', '.join(sorted(maps))}."
+            )
+        # As [.., d_from]: the last axis is mapped, whichever axis of the tensor it was.
+        lines = tensor.movedim(part.axis, -1)
+        if (takes := _takes(maps[space], part.direction)) not in (None, lines.shape[-1]):
+            raise ModuleError(f"'{name}' has width {lines.shape[-1]}, but its map at '{space}' takes {takes}.")
+        moved = _mapped(lines if lines.ndim > 2 else lines.unsqueeze(1), maps[space], projection, part.direction, space)
+        moved = moved if lines.ndim > 2 else moved.squeeze(1)
+        if part.direction == "write" and not part.is_update and space in projection.write_offsets:
+            moved = moved + projection.write_offsets[space].unsqueeze(1)
+        tensors[name] = moved.movedim(-1, part.axis)
+    return module.with_tensors(tensors)
+
+
+def _takes(map_: Tensor, direction: str) -> int | None:
+    """The width that a map takes; indices do not tell."""
+    return map_.shape[1 if direction == "read" else 2] if map_.is_floating_point() else None
+
+
+def _mapped(lines: Tensor, map_: Tensor, projection: Projection, direction: str, space: str) -> Tensor:
+    """`[n, lines, d_from]` to `[n, lines, d_to]`."""
+    if not map_.is_floating_point():
+        return lines.gather(-1, map_.unsqueeze(1).expand(*lines.shape[:2], -1))
+    matrix = map_ if direction == "read" else map_.transpose(1, 2)
+    moved = lines @ matrix
+    left, right = getattr(projection, f"{direction}_left"), getattr(projection, f"{direction}_right")
+    return moved + (lines @ left[space]) @ right[space] if space in left else moved
+
+
+def _read_shift(module: PetModule, projection: Projection, target: str) -> Tensor | float:
+    """`D · offset`: what the offset of a centred map adds to an adapter's inner bias, `[n, b]`."""
+    offset = projection.read_offsets.get(f"{target}.out")
+    if offset is None:
+        return 0.0
+    return (module.tensors[f"{target}.down"] @ offset.unsqueeze(-1)).squeeze(-1)
+
+
+def plugged(module: PetModule, maps: Projection, pairs: LayerAssignment, *, divide_by_copies: bool) -> PetModule:
+    """The module as it stands in the large model: duplicated along its depth, then through `W_plug`."""
+    return projected(duplicated(module, pairs, divide_by_copies=divide_by_copies), maps)
+
+
+def random_like(maps: Projection, generator: torch.Generator) -> Projection:
+    """The null control: semi-orthogonal random maps, each with the Frobenius norm of the map that it replaces."""
+    named = {}
+    for name, tensor in sorted(maps.named().items()):
+        if name.startswith(("read_offsets", "write_offsets")):
+            continue
+        drawn = torch.randn(tensor.shape, generator=generator)
+        tall = drawn if tensor.shape[1] >= tensor.shape[2] else drawn.transpose(1, 2)
+        basis = torch.linalg.qr(tall).Q
+        basis = basis if tensor.shape[1] >= tensor.shape[2] else basis.transpose(1, 2)
+        norm = torch.linalg.matrix_norm(tensor.float().cpu(), keepdim=True)
+        named[name] = basis * (norm / torch.linalg.matrix_norm(basis, keepdim=True))
+    return Projection.of(named)

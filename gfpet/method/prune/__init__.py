@@ -1,0 +1,28 @@
+"""Pruning the large model to the Bridge: importance, choice of coordinates, cut."""
+
+from __future__ import annotations
+
+from gfpet.method.prune._cut import Bridge, Kept, KeptStack, choose, cut, load_bridge, reduced_dims, save_bridge
+from gfpet.method.prune._importance import (
+    Importance,
+    StackImportance,
+    activation_importance,
+    fisher_importance,
+    magnitude_importance,
+)
+
+__all__ = [
+    "Bridge",
+    "Importance",
+    "Kept",
+    "KeptStack",
+    "StackImportance",
+    "activation_importance",
+    "choose",
+    "cut",
+    "fisher_importance",
+    "load_bridge",
+    "magnitude_importance",
+    "reduced_dims",
+    "save_bridge",
+]

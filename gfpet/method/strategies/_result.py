@@ -1,0 +1,45 @@
+"""What a strategy makes, and the choice among several: the strategy `auto`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gfpet.lm.scoring import Predictions, Split, task_score
+
+Scorer = Callable[[Split], Predictions]
+"""Scores the candidates of all examples of a split."""
+
+
+@dataclass(frozen=True)
+class DevSelection:
+    """The held-out examples that choices are made on."""
+
+    task: str
+    dev: Split
+
+    def score(self, said: Predictions) -> tuple[float, float]:
+        """What is compared, the higher the better: the task's score, then minus the loss."""
+        return task_score(self.task, self.dev.examples, said.choices), -said.loss
+
+
+@dataclass(frozen=True)
+class StrategyResult:
+    """A strategy, ready to be used."""
+
+    strategy: str
+    score: Scorer
+    dev: tuple[float, float]
+    """On the held-out examples, as `DevSelection.score` gives it."""
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    """What it chose on them."""
+
+
+def strategy_result(strategy: str, score: Scorer, selection: DevSelection, **chosen: float) -> StrategyResult:
+    """A strategy with its score on the held-out examples."""
+    return StrategyResult(strategy, score, selection.score(score(selection.dev)), chosen)
+
+
+def select_best(results: Sequence[StrategyResult]) -> StrategyResult:
+    """The one that does best on the held-out examples; the first of equals."""
+    return max(results, key=lambda one: one.dev)

@@ -1,0 +1,21 @@
+"""The strategy `scaling`: one factor on the plugged module's effect, chosen on held-out examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gfpet.lm.modules import KindName
+from gfpet.method.strategies._result import DevSelection, Scorer, StrategyResult, select_best, strategy_result
+
+
+def scale_module(
+    kind: KindName, scorer: Callable[[float], Scorer], scales: Sequence[float], selection: DevSelection
+) -> StrategyResult | None:
+    """The plugged module at its best scale; None for a prefix, whose effect has no factor.
+
+    Args:
+        scorer: the large model with the module at a scale.
+    """
+    if kind == "prefix":
+        return None
+    return select_best([strategy_result("scaling", scorer(scale), selection, scale=scale) for scale in scales])

@@ -1,0 +1,133 @@
+"""Strategies choose by held-out examples alone, and `auto` is never worse on them than what it chose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gfpet.lm.scoring import Predictions, Split
+from gfpet.method.strategies import (
+    DevSelection,
+    Scorer,
+    StrategyResult,
+    scale_blocks,
+    scale_module,
+    select_best,
+    strategy_result,
+    tune_by_proxy,
+)
+from tests.tiny import tiny_task
+
+DATA = tiny_task(12, 6)
+SELECTION = DevSelection("rte", DATA.dev)
+
+
+def saying(split: Split, scores: list[list[float]]) -> Predictions:
+    values = torch.tensor(scores)
+    gold = torch.tensor([example.gold[0] for example in split.encoded])
+    loss = float(torch.nn.functional.cross_entropy(values, gold))
+    return Predictions(values.argmax(-1).tolist(), scores, loss)
+
+
+def constant(scores: list[float]) -> Scorer:
+    return lambda split: saying(split, [scores] * len(split))
+
+
+def right(margin: float) -> Scorer:
+    """Right everywhere by a margin; wrong for a negative one."""
+
+    def score(split: Split) -> Predictions:
+        return saying(split, [[margin if i in example.gold else 0.0 for i in range(2)] for example in split.encoded])
+
+    return score
+
+
+def test_logits_are_added() -> None:
+    found = tune_by_proxy(constant([1.0, 0.0]), right(2.0), constant([0.5, 0.0]), [3.0], SELECTION)
+    said = found.score(DATA.eval)
+    for example, scores in zip(DATA.eval.encoded, said.scores, strict=True):
+        tuned = [2.0 if i in example.gold else 0.0 for i in range(2)]
+        assert scores == pytest.approx([1.0 + 3.0 * (tuned[0] - 0.5), 3.0 * tuned[1]])
+    again = saying(DATA.eval, said.scores)
+    assert (said.choices, said.loss) == (again.choices, pytest.approx(again.loss, rel=1e-3))
+
+
+def test_the_strength_is_chosen() -> None:
+    assert dict(
+        tune_by_proxy(constant([5.0, 0.0]), right(1.0), constant([0.0, 0.0]), [1.0, 8.0], SELECTION).chosen
+    ) == {"beta": 8.0}
+    assert dict(tune_by_proxy(right(9.0), right(-1.0), constant([0.0, 0.0]), [0.25, 16.0], SELECTION).chosen) == {
+        "beta": 0.25
+    }
+
+
+def test_the_scale_is_chosen() -> None:
+    found = scale_module("lora", lambda scale: right(1.0 if scale == 2.0 else -1.0), [0.5, 1.0, 2.0, 4.0], SELECTION)
+    assert found is not None
+    assert dict(found.chosen) == {"scale": 2.0}
+    assert scale_module("prefix", lambda _: right(1.0), [1.0], SELECTION) is None
+
+
+OPTIMUM = torch.tensor([3.0, 0.0, -1.0])
+
+
+def near_the_optimum(factors: Tensor) -> Scorer:
+    """Right by a margin that is largest, and positive, at the optimum."""
+    return right(4.0 - float((factors - OPTIMUM).square().sum()))
+
+
+def found_in(steps: int, seed: int = 0, scorer: Callable[[Tensor], Scorer] = near_the_optimum) -> StrategyResult:
+    found = scale_blocks(
+        "lora", scorer, 3, [DATA.train] * steps, learning_rate=0.1, epsilon=0.1, seed=seed, selection=SELECTION
+    )
+    assert found is not None
+    return found
+
+
+def test_factors_are_found_by_forward_passes() -> None:
+    few, many = found_in(10), found_in(150)
+    assert torch.tensor([*many.chosen.values()]) == pytest.approx(OPTIMUM, abs=0.5)
+    assert near_the_optimum(torch.ones(3))(DATA.dev).loss > few.score(DATA.dev).loss > many.score(DATA.dev).loss
+    assert found_in(10).chosen == few.chosen != found_in(10, seed=1).chosen
+    unused = scale_blocks(
+        "prefix", near_the_optimum, 3, [], learning_rate=0.1, epsilon=0.1, seed=0, selection=SELECTION
+    )
+    assert unused is None
+
+
+def test_factors_that_do_worse_on_held_out_examples_are_not_kept() -> None:
+    def misled(factors: Tensor) -> Scorer:
+        return lambda split: right(1.0 if split is DATA.train or torch.equal(factors, torch.ones(3)) else -1.0)(split)
+
+    found = found_in(5, scorer=misled)
+    assert found.chosen == {}
+    assert found.dev[0] == 1.0
+
+
+def test_of_equal_scores_the_lower_loss_and_then_the_first_wins() -> None:
+    sure, unsure = (
+        strategy_result(name, right(margin), SELECTION) for name, margin in (("sure", 5.0), ("unsure", 1.0))
+    )
+    assert select_best([unsure, sure]) is sure
+    twin = strategy_result("twin", right(5.0), SELECTION)
+    assert select_best([sure, twin]) is sure
+
+
+@given(st.lists(st.lists(st.floats(-5, 5), min_size=2, max_size=2), min_size=1, max_size=6))
+def test_the_best_is_never_below_any(all_scores: list[list[float]]) -> None:
+    results = [strategy_result(str(number), constant(scores), SELECTION) for number, scores in enumerate(all_scores)]
+    assert select_best(results).dev == max(one.dev for one in results)
+
+
+def test_choices_do_not_look_at_the_evaluation_split() -> None:
+    def dev_only(split: Split) -> Predictions:
+        assert split is DATA.dev
+        return right(1.0)(split)
+
+    assert tune_by_proxy(dev_only, dev_only, dev_only, [0.5, 1.0], SELECTION).chosen
+    assert scale_module("adapter", lambda _: dev_only, [0.5, 1.0], SELECTION)

@@ -106,13 +106,13 @@ def compare(
 def publish() -> None:
     """Give MLflow every result that it does not have: from the cache, a remote, or a time when it was down."""
     with errors_as_text():
-        from gfpet.tracking import publish_all, tracking_uri
+        from gfpet.tracking import publish_all, shown_uri
 
         root = find_root(Path.cwd())
         outcomes = publish_all(root)
         for stage, outcome in outcomes.items():
             typer.echo(f"{outcome:>10}  {stage}")
-        typer.echo(f"{len(outcomes)} results; MLflow at {tracking_uri(root)}")
+        typer.echo(f"{len(outcomes)} results; MLflow at {shown_uri(root)}")
         if "down" in outcomes.values():
             raise typer.Exit(1)
 
@@ -159,19 +159,21 @@ def table() -> None:
 def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000) -> None:
     """Serve MLflow's pages with the project's runs, until Ctrl-C."""
     with errors_as_text():
-        from gfpet.tracking import tracking_uri
+        from gfpet.tracking import shown_uri, tracking_uri
 
         root = find_root(Path.cwd())
-        uri = tracking_uri(root)
+        uri, shown = tracking_uri(root), shown_uri(root)
         if uri.startswith(("http:", "https:")):
-            typer.echo(f"MLflow is served already: {uri}")
+            typer.echo(f"MLflow is served already: {shown}")
             return
         quiet_services()
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", str(root / "mlartifacts")]
-        typer.echo(f"http://127.0.0.1:{port} shows {uri}; Ctrl-C ends it")
+        command += ["--workers", "1", "--artifacts-destination", str(root / "mlartifacts")]
+        typer.echo(f"http://127.0.0.1:{port} shows {shown}; Ctrl-C ends it")
         sys.stdout.flush()
         # Not a child: whatever ends this command then ends the server too.
+        # Its address may hold a password, and everybody on the machine sees a command line.
+        os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
         os.chdir(root)
         os.execv(sys.executable, command)
 
@@ -222,10 +224,10 @@ def _print_table(root: Path) -> None:
     from rich.console import Console
 
     from flows.table import result_tables
-    from gfpet.tracking import tracking_uri
+    from gfpet.tracking import shown_uri
 
     console = Console()
     for each in result_tables(root):
         console.print(each)
     typer.echo(f"report: {root / 'reports' / 'tables.md'}, with plots, results.csv and results.json beside it")
-    typer.echo(f"runs:   gfpet ui (MLflow at {tracking_uri(root)})")
+    typer.echo(f"runs:   gfpet ui (MLflow at {shown_uri(root)})")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import typer
 
 from gfpet.errors import GfpetError
+from gfpet.secrets import without_secrets
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def errors_as_text() -> Iterator[None]:
         yield
     except GfpetError as error:
         typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-        typer.echo(str(error), err=True)
+        typer.echo(without_secrets(str(error)), err=True)
         raise typer.Exit(1) from None
 
 
@@ -27,7 +28,7 @@ def quiet_services() -> None:
     for name, value in (
         ("DO_NOT_TRACK", "true"),
         ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),
-        # A server that is out of breath for a moment must not end a run of hours.
+        # Retry HTTP 500: a busy server must not abort a long run.
         ("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),

@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.reproduce import raise_failures, wait_all
 from gfpet.config import load_params
-from gfpet.tracking import tracking_uri
+from gfpet.tracking import shown_uri
 from gfpet.tracking.store import PROJECT_ENV
 from tasks.dvc_stage import StageResult, read_graph, stale_stages
 from tasks.git import head, reachable_source, require_clean
@@ -88,7 +88,7 @@ def run_distributed(
                 raise_failures(futures, results)
         else:
             publish_results(root)
-        present_results(root, {"reports": str(root / "reports"), "MLflow": tracking_uri(root)})
+        present_results(root, {"reports": str(root / "reports"), "MLflow": shown_uri(root)})
         return results
 
 

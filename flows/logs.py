@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gfpet.errors import GfpetError
+from gfpet.secrets import without_secrets
 
 _LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
@@ -27,6 +28,6 @@ def without_tracebacks() -> Iterator[None]:
 def _text_alone(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, GfpetError):
-        record.msg, record.args = str(error), ()
+        record.msg, record.args = without_secrets(str(error)), ()
         record.exc_info = record.exc_text = None
     return True

@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from gfpet.config import load_params
 from gfpet.errors import GfpetError
-from gfpet.tracking import tracking_uri
+from gfpet.tracking import shown_uri
 from tasks.dvc_stage import StageResult, read_graph, reproduce_stage, stale_stages
 from tasks.present import present_results
 from tasks.process import no_process_left
@@ -83,7 +83,7 @@ def reproduce(
                 raise_failures(stages, results)
         else:
             publish_results(root)
-        present_results(root, {"reports": str(root / "reports"), "MLflow": tracking_uri(root)})
+        present_results(root, {"reports": str(root / "reports"), "MLflow": shown_uri(root)})
         if push:
             push_data(root)
         return results

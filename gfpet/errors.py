@@ -26,6 +26,10 @@ class FrozenModelError(GfpetError):
     """Something would give the large model a gradient, a trainable parameter or an autograd graph."""
 
 
+class NumberError(GfpetError):
+    """A number that has to be finite is NaN or infinite."""
+
+
 class ModuleError(GfpetError):
     """A module does not fit the model that it is to be inserted in, or its file is broken."""
 

@@ -80,7 +80,7 @@ def _make(clone: Path, source: str, commit: str) -> None:
     half = clone.with_name(f"{clone.name}.half")
     for leftover in (half, clone):
         shutil.rmtree(leftover, ignore_errors=True)
-    git(clone.parent, "clone", "--quiet", "--no-checkout", source, str(half))
+    git(clone.parent, "clone", "--quiet", "--no-checkout", "--", source, str(half))
     if commit not in git(half, "rev-list", "--all").split():
         # A commit that is on no branch of a folder (a detached head) does not come with a clone of it.
         git(half, "fetch", "--quiet", "origin", commit)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gfpet.errors import GfpetError
+from gfpet.secrets import without_credentials, without_secrets
 
 CODE = ("gfpet", "tasks", "flows", "presets")
 """Folders in which a new file counts as a change: stages depend on them as a whole."""
@@ -29,7 +30,7 @@ def git(root: Path, *arguments: str) -> str:
     except FileNotFoundError:
         raise GitError("git is not installed; a run that is shared is one of a commit: install it.") from None
     if done.returncode != 0:
-        raise GitError(f"`git {' '.join(arguments)}` failed in {root}: {done.stderr.strip()}")
+        raise GitError(without_secrets(f"`git {' '.join(arguments)}` failed in {root}: {done.stderr.strip()}"))
     return done.stdout.rstrip("\n")
 
 
@@ -88,8 +89,8 @@ def head(root: Path, revision: str = "HEAD") -> str:
 
 def reachable_source(root: Path, commit: str) -> str:
     """Where another clone can get `commit` from: `origin`, where one of its branches holds it; otherwise this folder,
-    which serves workers of the same machine only.
+    which serves workers of the same machine only. Credentials in the address are left out: each machine has its own.
     """
     if "origin" in git(root, "remote").split() and git(root, "branch", "--remotes", "--contains", commit).strip():
-        return git(root, "remote", "get-url", "origin")
+        return without_credentials(git(root, "remote", "get-url", "origin"))
     return str(root.resolve())

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gfpet.errors import ModuleError
+from gfpet.errors import ModuleError, NumberError
+from gfpet.lm.finite import require_finite
 
 _ABOUT = "gfpet"
 
@@ -21,7 +22,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 
     Args:
         about: JSON values, `format` among them.
+
+    Raises:
+        NumberError: a tensor holds NaN or an infinity; nothing is written.
     """
+    require_finite(tensors, f"{path} was not written")
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     # One key only: safetensors writes several in an order that changes from call to call.
@@ -32,11 +37,11 @@ def load_tensors(path: Path, what: str, format_: str) -> tuple[dict[str, Tensor]
     """Read what `save_tensors` wrote: tensors, and what the file says of itself.
 
     Args:
-        what: what it should hold, for errors: `module`, `direct write`.
+        what: what it should hold, for errors: `module`, `readout`.
         format_: the format that is understood.
 
     Raises:
-        ModuleError: the file is missing, broken or of another format.
+        ModuleError: the file is missing, broken, of another format, or holds NaN or infinite values.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -44,7 +49,11 @@ def load_tensors(path: Path, what: str, format_: str) -> tuple[dict[str, Tensor]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except Exception as error:  # safetensors raises its own untyped errors
         raise ModuleError(f"cannot read the {what} {path}: {error}") from error
-    if about.get("format") != format_:
-        found = about.get("format", "none")
+    found = about.get("format", "none") if isinstance(about, dict) else "none"
+    if found != format_:
         raise ModuleError(f"{path} is not a {what} of gfpet: format '{found}', expected '{format_}'.")
+    try:
+        require_finite(tensors, f"the {what} {path}")
+    except NumberError as error:
+        raise ModuleError(f"{error} Make the file again.") from error
     return tensors, about

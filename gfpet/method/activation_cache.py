@@ -22,6 +22,7 @@ from torch import Tensor
 from gfpet.errors import ConfigError
 from gfpet.lm.activations import residual_of, visited
 from gfpet.lm.families import Family, stack_of
+from gfpet.lm.finite import require_finite
 from gfpet.lm.models import FrozenModel
 from gfpet.lm.scoring import Batch, EncodedExample, backbone_of, batches
 from gfpet.memory import Step, category, no_step
@@ -192,6 +193,9 @@ class ActivationCache:
 
         Args:
             seen: is shown each batch with the last hidden states `[rows, length, d]`.
+
+        Raises:
+            NumberError: an activation is NaN or infinite, in L's data type or in the cache's.
         """
         for _, batch in batches(encoded, size=batch_size, pad=pad):
             with step(batch.size):
@@ -202,6 +206,7 @@ class ActivationCache:
                     lengths, starts = batch.texts[stack].lengths, self._starts[stack]
                     for row, (number, length) in enumerate(zip(batch.row_numbers, lengths, strict=True)):
                         values = states[:, row, :length].movedim(0, 1).to("cpu", self._plan.dtype)
+                        require_finite({stack: values}, f"the large model's activations of row {number}")
                         self._rows[stack].put(starts[number], values)
 
     def __call__(self, batch: Batch) -> Streams:

@@ -14,7 +14,7 @@ from gfpet.tracking.keys import examples_read, stage_key
 from gfpet.tracking.live import StageTracker, track_stage
 from gfpet.tracking.parents import PARENT_ENV, close_parent, open_parent, parent_environment
 from gfpet.tracking.publish import publish_all, publish_stage
-from gfpet.tracking.store import tracking_uri
+from gfpet.tracking.store import shown_uri, tracking_uri
 
 __all__ = [
     "PARENT_ENV",
@@ -27,6 +27,7 @@ __all__ = [
     "parent_environment",
     "publish_all",
     "publish_stage",
+    "shown_uri",
     "stage_key",
     "track_stage",
     "tracking_uri",

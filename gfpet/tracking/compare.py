@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gfpet.errors import DataError
-from gfpet.tracking.store import Store
+from gfpet.tracking.store import Store, short_error, shown_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -41,9 +41,12 @@ def compare_runs(root: Path, wanted: Sequence[str]) -> Comparison:
         wanted: ids of runs, or how they begin, as long as that is unique.
 
     Raises:
-        DataError: fewer than two, or one that MLflow does not have, or that could be several.
+        DataError: MLflow does not answer; fewer than two runs; or one that it does not have, or that could be several.
     """
-    store = Store(root)
+    try:
+        store = Store(root)
+    except Exception as error:
+        raise DataError(f"MLflow at {shown_uri(root)} does not answer: {short_error(error)}") from error
     experiments = [each for each in store.client.search_experiments() if each.name.startswith("gfpet/")]
     runs = (
         store.client.search_runs([each.experiment_id for each in experiments], max_results=5000) if experiments else []

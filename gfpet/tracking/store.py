@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from gfpet.secrets import without_secrets
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
@@ -52,10 +54,15 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(root) / 'mlflow.db'}"
 
 
+def shown_uri(root: Path) -> str:
+    """`tracking_uri` as people may see it: without user and password."""
+    return without_secrets(tracking_uri(root))
+
+
 def short_error(error: BaseException) -> str:
-    """Type and first line of an error; MLflow's go on for pages."""
+    """Type and first line of an error, without passwords; MLflow's go on for pages."""
     lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+    return without_secrets(f"{type(error).__name__}: {lines[0][:200] if lines else ''}")
 
 
 class Store:

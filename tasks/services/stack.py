@@ -58,7 +58,8 @@ class Stack:
         Raises:
             ServiceError: one cannot be started; those that could be go on running.
         """
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # also where it was made before, with the usual rights
         secrets, ports = self._secrets(), self.ports
         (self.folder / "ports.json").write_text(json.dumps(asdict(ports)), encoding="utf-8")
 

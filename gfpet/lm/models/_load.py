@@ -12,6 +12,8 @@ from torch import nn
 
 from gfpet.errors import GfpetError, ModelError
 from gfpet.lm.families import FAMILIES, Family, Template, find_family
+from gfpet.lm.finite import is_finite
+from gfpet.lm.models._gguf import apply_scaling, open_gguf, require_all_read
 from gfpet.lm.models._memory import require_memory
 from gfpet.lm.models._placement import keep_layout, place, quantiser
 from gfpet.lm.models._source import Source, find_source
@@ -70,15 +72,23 @@ def load_pretrained(
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     family, source = find_family(family_name), find_source(path, revision)
     name, torch_dtype = source.name, getattr(torch, dtype)
+    _require_one_model(source)
+    reader = open_gguf(Path(source.where) / source.gguf) if source.gguf else None
     try:
         config = transformers.AutoConfig.from_pretrained(source.where, **source.arguments)
         _require_family(config, family, name)
+        if reader is not None:
+            apply_scaling(reader, config, name)
         family = family.for_config(config)
+        # Before the weights, which may take minutes to read.
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.arguments)
         auto: Any = getattr(transformers, family.loader)
         for dropout in family.dropouts:
             setattr(config, dropout, 0.0)
         with torch.device("meta"):
             empty = auto.from_config(config)
+        if reader is not None:
+            require_all_read(reader, empty, name)
         spread = place(empty, family, torch_dtype, device, memory) if device_map == "auto" else None
         if spread is None or source.gguf:  # transformers unpacks a GGUF file in CPU memory, whole
             where = torch.device("cpu") if source.gguf else device
@@ -97,7 +107,6 @@ def load_pretrained(
             **source.arguments,
         )
         keep_layout(model)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.arguments)
     except GfpetError:
         raise
     except Exception as error:
@@ -110,6 +119,16 @@ def load_pretrained(
         raise ModelError(
             f"{name} lacks {len(report['missing_keys'])} weights, among them {missing}: the file is broken."
         )
+    if report["unexpected_keys"]:
+        extra = ", ".join(sorted(report["unexpected_keys"])[:5])
+        raise ModelError(
+            f"{name} holds {len(report['unexpected_keys'])} weights that its config.json has no place for, among them "
+            f"{extra}: config.json describes another model (its model_type, its number of layers, its biases?). Take "
+            "the config.json that belongs to the weights."
+        )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(_two_models(name))
+    _require_finite_weights(model, name, dtype)
     # Without its files, transformers makes an empty tokenizer rather than none.
     if not tokenizer(["a"], add_special_tokens=False)["input_ids"][0]:
         raise ModelError(f"{name} has no tokenizer that can read text: tokenizer.json is expected beside its weights.")
@@ -119,6 +138,34 @@ def load_pretrained(
     if spread is None and packed is None:
         model = model.to(device)
     return LoadedModel(model.eval().requires_grad_(False), family, tokenizer, name)
+
+
+def _require_one_model(source: Source) -> None:
+    """A folder that holds an adapter beside a model: transformers would apply it, also to weights it is merged into."""
+    if (Path(source.where) / "adapter_config.json").is_file():
+        raise ModelError(_two_models(source.name))
+
+
+def _two_models(name: str) -> str:
+    return (
+        f"{name} holds a model and a peft adapter (adapter_config.json), and transformers would apply the adapter on top."
+        " If it is merged into the weights, move the adapter's files away; if not, merge it first."
+    )
+
+
+def _require_finite_weights(model: nn.Module, name: str, dtype: str) -> None:
+    broken = next(
+        (key for key, weight in model.named_parameters() if not weight.is_meta and not is_finite(weight)), None
+    )
+    if broken:
+        raise ModelError(
+            f"{name}: weight '{broken}' holds NaN or infinite values in {dtype}. "
+            + (
+                "float16 holds at most 65504: load it as bfloat16 or float32."
+                if dtype == "float16"
+                else "The file is broken."
+            )
+        )
 
 
 def _require_family(config: Any, family: Family, name: str) -> None:
@@ -147,16 +194,39 @@ def _what_broke(source: Source, error: Exception) -> str:
     return f"cannot load {source.name}: {error or type(error).__name__}"
 
 
+_PROBES = (
+    "Question: is it true? Answer: Yes",
+    "The quick brown fox  jumps over\n\nthe lazy dog, doesn't it?",
+    "1234567890 3.14159 2,718 0x1F 10:45 p.m. (2023-12-06)",
+    "naïve café, Zürich, Ελλάδα, Москва, 北京, 東京, العربية, \U0001f600",
+    "def f(x):\n\treturn x ** 2  # squared",
+    "unbelievably internationalization antidisestablishmentarianism",
+)
+_PROBED = 20_000
+"""Tokens of the vocabulary, evenly spread, whose text is cut again, too."""
+
+
 def require_same_tokenizer(small: LoadedModel, large: LoadedModel) -> None:
     """The two models must cut text into the same tokens: their activations are compared position by position.
 
+    What counts is how text is cut, not the tables: a vocabulary may be padded with names that no text has.
+
     Raises:
-        ModelError: says how the vocabularies differ.
+        ModelError: shows a text that they cut differently.
     """
-    ours, theirs = small.tokenizer.get_vocab(), large.tokenizer.get_vocab()
-    if ours != theirs:
-        differ = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
-        raise ModelError(
-            f"{small.name} and {large.name} have different tokenizers ({len(ours)} and {len(theirs)} tokens, "
-            f"{len(differ)} differ, e.g. {differ[:3]}). Take two models of one family with one tokenizer."
-        )
+    names = sorted(small.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    spread = [name for name, _ in names[:: max(1, len(names) // _PROBED)]]
+    words = [small.tokenizer.convert_tokens_to_string([name]) for name in spread]
+    parts = [words[start : start + 50] for start in range(0, len(words), 50)]
+    texts = [*_PROBES, *(between.join(part) for between in (" ", "") for part in parts)]
+    ours, theirs = (each.tokenizer(texts)["input_ids"] for each in (small, large))
+    for text, one, other in zip(texts, ours, theirs, strict=True):
+        if list(one) != list(other):
+            at = next((place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
+            cuts = [
+                each.tokenizer.convert_ids_to_tokens(ids[at : at + 4]) for each, ids in ((small, one), (large, other))
+            ]
+            raise ModelError(
+                f"{small.name} and {large.name} have different tokenizers: of {text[:60]!r} the first reads {cuts[0]} "
+                f"where the second reads {cuts[1]}. Take two models of one family with one tokenizer."
+            )

@@ -36,6 +36,8 @@ def find_source(path: str, revision: str | None) -> Source:
     Raises:
         ModelError: no such file or folder, or a hub id without a revision.
     """
+    if path.startswith("~"):
+        path = str(Path(path).expanduser())
     place = Path(path)
     if path.lower().endswith(_GGUF):
         if not place.is_file():

@@ -13,7 +13,8 @@ from gfpet.lm.scoring._score import (
     predict,
     ranking_loss,
 )
-from gfpet.lm.scoring._task_data import Split, TaskData, dev_score, load_task, pad_token, task_score
+from gfpet.lm.scoring._task_data import Split, TaskData, dev_score, load_task, task_score
+from gfpet.lm.scoring._tokens import pad_token, pair_tokens, plain_tokens, shortened, start_tokens, text_tokens
 
 __all__ = [
     "Backbone",
@@ -33,8 +34,13 @@ __all__ = [
     "head_of",
     "load_task",
     "pad_token",
+    "pair_tokens",
+    "plain_tokens",
     "predict",
     "ranking_loss",
+    "shortened",
+    "start_tokens",
     "task_score",
     "templated_rows",
+    "text_tokens",
 ]

@@ -6,8 +6,8 @@ whole example: its context, scored at its last position. Otherwise each candidat
     row:   c c c c c a a a .        c context, a candidate, . padding (always right, so causal models need no mask)
     read:          ^ ^ ^            positions whose outputs predict the candidate's tokens
 
-An encoder-decoder reads the context in its encoder, and the candidate in its decoder, each framed as in pretraining
-(`gfpet.lm.families.Template`; for T5: e = <extra_id_0> </s>, s = the start token and <extra_id_0>):
+An encoder-decoder reads the context in its encoder, and the candidate in its decoder, each in the template of
+pretraining (`gfpet.lm.families.Template`; for T5: e = <extra_id_0> </s>, s = the start token and <extra_id_0>):
 
     source:  c c c c c e e
     row:     s s a a a .
@@ -27,6 +27,7 @@ from torch import Tensor
 from gfpet.data.examples import Example
 from gfpet.errors import DataError
 from gfpet.lm.families import Padded, Template, Texts
+from gfpet.lm.scoring._tokens import pad_token, pair_tokens, plain_tokens, shortened, start_tokens
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class EncodedExample:
     """Number of its first row among all rows of its set; cached activations are found by it."""
     gold: tuple[int, ...]
     candidates: int
+    cut: int = 0
+    """Tokens that its context lost to `max_length`."""
 
 
 @dataclass(frozen=True)
@@ -108,45 +111,69 @@ _TENSORS = ("read_row", "read_position", "target_read", "target_token", "target_
 def encode(
     examples: Sequence[Example], tokenizer: Any, *, max_length: int, template: Template | None = None
 ) -> list[EncodedExample]:
-    """Tokenise; a row longer than `max_length` tokens loses the beginning of its context.
+    """Tokenise examples (`gfpet.lm.scoring._tokens` has the rule).
+
+    Where a row would be longer than `max_length` tokens, the context loses its beginning, as much for every candidate
+    of an example, so that all see the same context. `EncodedExample.cut` counts the lost tokens.
 
     Args:
-        template: of an encoder-decoder; `max_length` then holds for what either stack reads.
+        template: of an encoder-decoder; `max_length` then limits what either stack reads.
 
     Raises:
-        DataError: a candidate alone is as long as `max_length`, or is no token at all.
+        DataError: a candidate alone is as long as `max_length`, or has no token of its own.
     """
-    contexts = tokenizer([example.context for example in examples], add_special_tokens=False)["input_ids"]
-    texts = sorted({candidate for example in examples for candidate in example.candidates})
-    ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
-    encoded, row_count = [], 0
-    for example, context in zip(examples, contexts, strict=True):
-        candidates = [tuple(ids[candidate]) for candidate in example.candidates]
-        for text, tokens in zip(example.candidates, candidates, strict=True):
-            if not 0 < len(tokens) < max_length:
+    start = start_tokens(tokenizer) if template is None else ()
+    if template is None:
+        pairs = pair_tokens(tokenizer, [(each.context, text) for each in examples for text in each.candidates])
+    else:
+        sources = plain_tokens(tokenizer, [example.context for example in examples])
+        texts = sorted({candidate for example in examples for candidate in example.candidates})
+        ids = dict(zip(texts, plain_tokens(tokenizer, texts), strict=True))
+        pairs = [
+            (source, ids[text]) for each, source in zip(examples, sources, strict=True) for text in each.candidates
+        ]
+    encoded, row_count, first = [], 0, 0
+    for example in examples:
+        parts = pairs[first : first + len(example.candidates)]
+        first += len(example.candidates)
+        for text, (_, tokens) in zip(example.candidates, parts, strict=True):
+            if not 0 < len(tokens) < max_length - len(start):
                 raise DataError(
                     f"example {example.id}: candidate {text!r} has {len(tokens)} tokens; "
-                    f"1 to {max_length - 1} fit in models.max_length={max_length}."
+                    f"1 to {max_length - len(start) - 1} fit in models.max_length={max_length}."
                 )
         if template is None:
-            rows = _rows(tuple(context) or (tokenizer.eos_token_id,), candidates, max_length)
+            rows, cut = _rows(parts, start, max_length, pad_token(tokenizer))
         else:
-            rows = templated_rows(tuple(context), candidates, max_length, template)
-        encoded.append(EncodedExample(rows, row_count, example.gold, len(candidates)))
+            source, room = parts[0][0], max(0, max_length - len(template.source_end))
+            rows = templated_rows(source, [tokens for _, tokens in parts], max_length, template)
+            cut = max(0, len(source) - room)
+        encoded.append(EncodedExample(rows, row_count, example.gold, len(parts), cut))
         row_count += len(rows)
     return encoded
 
 
-def _rows(context: tuple[int, ...], candidates: list[tuple[int, ...]], max_length: int) -> tuple[Row, ...]:
-    if all(len(candidate) == 1 for candidate in candidates):
-        kept = context[-max_length:]
-        return (Row(kept, tuple(candidates), len(kept) - 1),)
-    rows = []
-    for candidate in candidates:
-        # The last token of a candidate predicts nothing that is scored, so it need not be read.
-        kept = context[-(max_length - len(candidate) + 1) :]
-        rows.append(Row(kept + candidate[:-1], (candidate,), len(kept) - 1))
-    return tuple(rows)
+def _rows(
+    parts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], start: tuple[int, ...], max_length: int, filler: int
+) -> tuple[tuple[Row, ...], int]:
+    """Rows of contexts and candidates, and how many tokens the longest context lost.
+
+    Args:
+        start: what every context begins with, and keeps when it is cut.
+        filler: stands for a context without tokens: something has to predict the candidate's first one.
+    """
+    # The last token of a candidate predicts nothing that is scored, so it need not be read.
+    room = max_length - max(len(candidate) for _, candidate in parts) + 1
+    cut = max(0, max(len(context) for context, _ in parts) - room)
+    contexts = [shortened(context, start, room) or (filler,) for context, _ in parts]
+    candidates = [candidate for _, candidate in parts]
+    if all(len(candidate) == 1 for candidate in candidates) and len(set(contexts)) == 1:
+        return (Row(contexts[0], tuple(candidates), len(contexts[0]) - 1),), cut
+    rows = tuple(
+        Row(context + candidate[:-1], (candidate,), len(context) - 1)
+        for context, candidate in zip(contexts, candidates, strict=True)
+    )
+    return rows, cut
 
 
 def templated_rows(

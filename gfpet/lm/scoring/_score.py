@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from gfpet.errors import NumberError
 from gfpet.lm.families import Family
+from gfpet.lm.finite import is_finite, likely_cause
 from gfpet.lm.scoring._encode import Batch, EncodedExample, batches
 from gfpet.memory import Step, no_step
 
@@ -94,8 +96,13 @@ def predict(
     pad: int,
     step: Step = no_step,
 ) -> Predictions:
-    """Score all candidates of all examples, forward only."""
+    """Score all candidates of all examples, forward only.
+
+    Raises:
+        NumberError: scores of some examples are not finite; says how many, which is the first, and in which data type.
+    """
     choices, scores, total = [0] * len(encoded), [[0.0]] * len(encoded), 0.0
+    broken: list[int] = []
     with torch.inference_mode():
         for indices, batch in batches(encoded, size=batch_size, pad=pad):
             with step(batch.size):
@@ -103,6 +110,14 @@ def predict(
                 result = candidate_scores(backbone(batch), head, batch).float()
                 total += float(ranking_loss(result, batch)) * len(indices)
             for index, line in zip(indices, result.cpu(), strict=True):
-                scores[index] = line[: encoded[index].candidates].tolist()
-                choices[index] = int(line.argmax())
+                own = line[: encoded[index].candidates]
+                scores[index], choices[index] = own.tolist(), int(line.argmax())
+                if not is_finite(own):
+                    broken.append(index)
+    if broken:
+        raise NumberError(
+            f"{len(broken)} of {len(encoded)} examples have scores that are not finite, the first is number "
+            f"{min(broken)}, counted from 0; the model's output embedding is {str(head.dtype).removeprefix('torch.')}. "
+            f"{likely_cause(head.dtype)}"
+        )
     return Predictions(choices, scores, total / len(encoded))

@@ -13,6 +13,7 @@ from gfpet.data.examples import Example, read_examples
 from gfpet.lm.families import Template
 from gfpet.lm.scoring._encode import EncodedExample, encode
 from gfpet.lm.scoring._score import Backbone, predict
+from gfpet.lm.scoring._tokens import pad_token
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    @property
+    def cut_share(self) -> float:
+        """Share of the examples whose context is longer than the model may read, and lost its beginning."""
+        return sum(example.cut > 0 for example in self.encoded) / max(1, len(self.encoded))
 
     def first(self, count: int) -> Split:
         """The first `count` examples."""
@@ -59,12 +65,6 @@ def load_task(
         examples = read_examples(folder / f"{name}.jsonl")
         splits[name] = Split(examples, encode(examples, tokenizer, max_length=max_length, template=template))
     return TaskData(task, splits["train"], splits["dev"], splits["eval"], pad_token(tokenizer))
-
-
-def pad_token(tokenizer: Any) -> int:
-    """The padding token, or the end-of-text token where there is none (GPT-2): padding is never attended to."""
-    token: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return token
 
 
 def task_score(task: str, examples: Sequence[Example], choices: Sequence[int]) -> float:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gfpet.errors import GfpetError
+from gfpet.errors import NumberError
 from gfpet.lm.scoring import Batch, EncodedExample, collate
 from gfpet.lm.training._checkpoint import BestValues, Progress, load_checkpoint, save_checkpoint
 from gfpet.memory import Step, no_step
@@ -122,7 +122,7 @@ def train(
         evaluate: held-out `(score, loss)` of the parameters as they are; called after every epoch.
 
     Raises:
-        GfpetError: the loss is not a finite number.
+        NumberError: a loss or a held-out score is not finite; says when, and the likely cause.
     """
     parameters = {name: tensor for group in groups for name, tensor in group.parameters.items()}
     for tensor in parameters.values():
@@ -166,17 +166,22 @@ def train(
                 with hooks.step(max(batch.size for batch in batches)):
                     loss = _optimizer_step(optimizer, parameters, backward, batches, settings.clip, device)
                 if not math.isfinite(loss):
-                    raise GfpetError(
-                        f"{hooks.title}: the loss is {loss} at step {progress.step}; lower the learning_rate "
-                        f"(now {groups[0].learning_rate:g}) or raise the warmup (now {settings.warmup:g})."
-                    )
+                    raise NumberError(f"{hooks.title}: the loss is {loss} {_cause(progress.step, groups, settings)}")
                 progress.step, progress.batch = progress.step + 1, number + 1
                 hooks.log("loss", progress.step, loss)
                 bar.update()
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 if progress.step % settings.checkpoint_every == 0:
                     keep()
-            _end_epoch(progress, best, evaluate(), settings, hooks.log)
+            try:
+                held_out = evaluate()
+            except NumberError as error:
+                cause = _cause(progress.step, groups, settings)
+                raise NumberError(f"{hooks.title}: no held-out score {cause} Found: {error}") from error
+            if not all(map(math.isfinite, held_out)):
+                cause = _cause(progress.step, groups, settings)
+                raise NumberError(f"{hooks.title}: the held-out score and loss are {held_out} {cause}")
+            _end_epoch(progress, best, held_out, settings, hooks.log)
             keep()
     best.put_back()
     for tensor in parameters.values():
@@ -184,6 +189,19 @@ def train(
         tensor.requires_grad_(False)
     return Outcome(
         progress.step, progress.epoch, progress.best_epoch, progress.best_score, progress.best_loss, resumed_at
+    )
+
+
+def _cause(step: int, groups: Sequence[Group], settings: Settings) -> str:
+    """When a number stopped being finite, why that is likely, and what to do; the end of a sentence."""
+    if step == 0:
+        return (
+            "before the first step, so the learning rate is not the cause: the model's own outputs are not finite. Set "
+            "its dtype to bfloat16 or float32, and check its weights."
+        )
+    return (
+        f"after {step} steps; lower the learning_rate (now {groups[0].learning_rate:g}) or raise the warmup (now "
+        f"{settings.warmup:g})."
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
+from gfpet.lm.finite import require_finite
 from gfpet.method.align._solve import procrustes_map, ridge_map
 from gfpet.method.plug import LayerPairs
 
@@ -75,7 +76,11 @@ def map_of(
     ridge: float,
     centre: bool,
 ) -> tuple[Float[Tensor, "to from"], Float[Tensor, " to"]]:
-    """The map of one pair of layers and its offset: `Q [d_S, d_L]`, `[d_S]` or `P [d_L, d_S]`, `[d_L]`."""
+    """The map of one pair of layers and its offset: `Q [d_S, d_L]`, `[d_S]` or `P [d_L, d_S]`, `[d_L]`.
+
+    Raises:
+        NumberError: the activations that were summed are not finite.
+    """
     large, small = ("large", pair[0]), ("small", pair[1])
     x, y = (large, small) if direction == "read" else (small, large)
     mean_x, mean_y = sums.total[x] / sums.count, sums.total[y] / sums.count
@@ -84,5 +89,12 @@ def map_of(
     if centre:
         c_xx = c_xx - mean_x.outer(mean_x)
         c_yx = c_yx - mean_y.outer(mean_x)
+    require_finite(
+        {
+            f"sums of S, block {pair[1]}": c_xx if direction == "write" else mean_y,
+            f"sums with L, block {pair[0]}": c_yx,
+        },
+        "stage align: activations of the two models",
+    )
     matrix = ridge_map(c_xx, c_yx, penalty=ridge) if method == "ridge" else procrustes_map(c_xx, c_yx)
     return matrix, mean_y - matrix @ mean_x

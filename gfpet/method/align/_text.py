@@ -7,7 +7,16 @@ from typing import Any
 
 from gfpet.data.examples import Example
 from gfpet.lm.families import Template
-from gfpet.lm.scoring import EncodedExample, Row, templated_rows
+from gfpet.lm.scoring import (
+    EncodedExample,
+    Row,
+    pad_token,
+    pair_tokens,
+    plain_tokens,
+    shortened,
+    start_tokens,
+    templated_rows,
+)
 
 
 def read_through(
@@ -17,17 +26,23 @@ def read_through(
 
     With the template of an encoder-decoder, the encoder reads the context and the decoder the candidate.
 
-    Context and candidate are tokenised apart, as they are where candidates are scored. The rows are only read: the one
-    target that the form asks for has no meaning.
+    The rows are only read: the one target that the form asks for has no meaning.
     """
-    contexts = tokenizer([example.context for example in examples], add_special_tokens=False)["input_ids"]
-    answers = tokenizer([each.candidates[each.gold[0]] for each in examples], add_special_tokens=False)["input_ids"]
+    start = start_tokens(tokenizer) if template is None else ()
+    answers = [each.candidates[each.gold[0]] for each in examples]
+    if template is None:
+        pairs = pair_tokens(tokenizer, [(each.context, text) for each, text in zip(examples, answers, strict=True)])
+    else:
+        contexts = plain_tokens(tokenizer, [example.context for example in examples])
+        pairs = list(zip(contexts, plain_tokens(tokenizer, answers), strict=True))
     encoded = []
-    for number, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
+    for number, (context, answer) in enumerate(pairs):
         if template is not None:
-            row = templated_rows(tuple(context), [(*answer, tokenizer.eos_token_id)], max_length, template)[0]
+            row = templated_rows(context, [(*answer, tokenizer.eos_token_id)], max_length, template)[0]
             encoded.append(EncodedExample((row,), number, (0,), 1))
             continue
-        tokens = (tuple(context) + tuple(answer))[-max_length:] or (tokenizer.eos_token_id,)
+        tokens = (shortened(context, start, max(0, max_length - len(answer))) + answer)[-max_length:] or (
+            pad_token(tokenizer),
+        )
         encoded.append(EncodedExample((Row(tokens, ((tokens[-1],),), 0),), number, (0,), 1))
     return encoded

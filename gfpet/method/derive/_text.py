@@ -7,7 +7,16 @@ from typing import Any
 
 from gfpet.data.examples import Example
 from gfpet.lm.families import Template
-from gfpet.lm.scoring import EncodedExample, Row, templated_rows
+from gfpet.lm.scoring import (
+    EncodedExample,
+    Row,
+    pad_token,
+    plain_tokens,
+    shortened,
+    start_tokens,
+    templated_rows,
+    text_tokens,
+)
 
 
 def contexts(
@@ -19,9 +28,10 @@ def contexts(
     only read: the one target that the form asks for has no meaning.
     """
     encoded = []
-    texts = tokenizer([example.context for example in examples], add_special_tokens=False)["input_ids"]
-    for number, text in enumerate(texts):
-        tokens = tuple(text)[-max_length:] or (tokenizer.eos_token_id,)
+    start = start_tokens(tokenizer) if template is None else ()
+    tokens_of = text_tokens if template is None else plain_tokens
+    for number, text in enumerate(tokens_of(tokenizer, [example.context for example in examples])):
+        tokens = shortened(text, start, max_length) or (pad_token(tokenizer),)
         if template is None:
             row = Row(tokens, ((tokens[-1],),), 0)
         else:

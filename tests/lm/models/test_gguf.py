@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -34,7 +35,12 @@ def paired(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
 
 
-def write_gguf(path: Path, model: nn.Module, architecture: str = "llama") -> Path:
+def write_gguf(
+    path: Path,
+    model: nn.Module,
+    architecture: str = "llama",
+    add: Callable[[gguf.GGUFWriter], None] = lambda _: None,
+) -> Path:
     """The model with a byte-level tokenizer, as llama.cpp's converter writes it."""
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -73,6 +79,7 @@ def write_gguf(path: Path, model: nn.Module, architecture: str = "llama") -> Pat
             weight = weights[f"model.layers.{layer}.{ours}.weight"]
             weight = paired(weight, heads[ours]) if ours in heads else weight
             writer.add_tensor(f"blk.{layer}.{theirs}.weight", np.ascontiguousarray(weight))
+    add(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -121,3 +128,36 @@ def test_a_file_that_was_cut_off_is_said(tmp_path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ModelError, match=r"cannot load .*tiny\.gguf"):
         load(path)
+
+
+def test_linear_scaling_of_positions_is_used(tmp_path: Path) -> None:
+    scaled = tiny_llama(rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0})
+
+    def scaling(writer: gguf.GGUFWriter) -> None:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(4.0)
+
+    ids = some_ids()
+    loaded = load(write_gguf(tmp_path / "linear.gguf", scaled, add=scaling))
+    assert torch.allclose(logits_of(loaded.model, ids), logits_of(scaled, ids), atol=1e-5)
+    assert not torch.allclose(logits_of(scaled, ids), logits_of(tiny_llama(), ids), atol=1e-2)
+
+
+def test_what_the_reader_leaves_unread_is_refused(tmp_path: Path) -> None:
+    def yarn(writer: gguf.GGUFWriter) -> None:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(4.0)
+
+    with pytest.raises(ModelError, match=r"scales its rotary positions by 'yarn' .*Take its safetensors"):
+        load(write_gguf(tmp_path / "yarn.gguf", tiny_llama(), add=yarn))
+    for name, size in (("rope_freqs.weight", 4), ("blk.0.attn_q.bias", 32)):
+        with pytest.raises(ModelError, match=rf"holds 1 tensors that .* no place for, among them {name}"):
+            load(
+                write_gguf(
+                    tmp_path / f"{name}.gguf",
+                    tiny_llama(),
+                    add=lambda writer, name=name, size=size: writer.add_tensor(name, np.ones(size, np.float32)),
+                )
+            )
+    with pytest.raises(ModelError, match=r"has llama\.logit_scale, which transformers does not read"):
+        load(write_gguf(tmp_path / "scale.gguf", tiny_llama(), add=lambda writer: writer.add_logit_scale(0.5)))

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import BertConfig, GPT2TokenizerFast
 
 from gfpet.errors import ModelError
 from gfpet.lm.families.gpt2 import GPT2
 from gfpet.lm.models import LoadedModel, find_device, load_pretrained, require_same_tokenizer
-from tests.tiny import logits_of, save_checkpoint_folder, some_ids, tiny_gpt2
+from tests.tiny import logits_of, save_checkpoint_folder, some_ids, tiny_gpt2, tiny_llama
 
 CPU = torch.device("cpu")
 
@@ -126,8 +127,69 @@ def test_a_pair_needs_one_tokenizer(tmp_path: Path) -> None:
     two = load(save_checkpoint_folder(tmp_path / "large", tiny_gpt2(24)))
     require_same_tokenizer(one, two)
     other = load(save_checkpoint_folder(tmp_path / "other", tiny_gpt2(24), alphabet=slice(None, None, -1)))
-    with pytest.raises(ModelError, match=r"different tokenizers \(257 and 257 tokens, 256 differ, e\.g\. \['!', '\"'"):
+    with pytest.raises(ModelError, match=r"different tokenizers: of 'Question: .* the first reads \['Q', 'u'"):
         require_same_tokenizer(one, other)
+
+
+def retokenised(folder: Path, tokens: list[str], merges: list[tuple[str, str]]) -> Path:
+    GPT2TokenizerFast(vocab={token: index for index, token in enumerate(tokens)}, merges=merges).save_pretrained(folder)
+    return folder
+
+
+def test_tokenizers_are_compared_by_how_they_cut_text(tmp_path: Path) -> None:
+    letters = [*sorted(ByteLevel.alphabet())[:254], "ab", "bc", "<|endoftext|>"]
+    plain = tiny_gpt2()
+    folders = {name: save_checkpoint_folder(tmp_path / name, plain) for name in ("small", "padded", "merged")}
+    small = load(retokenised(folders["small"], letters, [("a", "b"), ("b", "c")]))
+    wide = tiny_gpt2()
+    wide.resize_token_embeddings(260)
+    wide.save_pretrained(folders["padded"])
+    padded = [*letters, "[PAD257]", "[PAD258]", "[PAD259]"]
+    require_same_tokenizer(small, load(retokenised(folders["padded"], padded, [("a", "b"), ("b", "c")])))
+    merged = load(retokenised(folders["merged"], letters, [("b", "c"), ("a", "b")]))
+    with pytest.raises(ModelError, match=r"have different tokenizers: of .* the first reads"):
+        require_same_tokenizer(small, merged)
+
+
+def edited(folder: Path, **values: object) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+    return folder
+
+
+def load_llama(folder: Path) -> LoadedModel:
+    return load_pretrained("llama", str(folder), revision=None, dtype="float32", device=CPU)
+
+
+def test_weights_that_the_configuration_has_no_place_for_are_said(tmp_path: Path) -> None:
+    biased = save_checkpoint_folder(tmp_path / "biased", tiny_llama(kind="qwen2"))
+    edited(biased, model_type="llama", architectures=["LlamaForCausalLM"])
+    with pytest.raises(ModelError, match=r"holds 6 weights that its config\.json has no place for, among them .*bias"):
+        load_llama(biased)
+    deep = save_checkpoint_folder(tmp_path / "deep", tiny_llama(layers=3))
+    with pytest.raises(ModelError, match=r"has no place for, among them model\.layers\.1"):
+        load_llama(edited(deep, num_hidden_layers=1))
+
+
+def test_a_folder_with_a_model_and_an_adapter_is_refused(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"holds a model and a peft adapter .*move the adapter's files away"):
+        load(folder)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model = tiny_gpt2()
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.weight[0, 0] = 7e4
+    folder = save_checkpoint_folder(tmp_path / "checkpoint", model)
+    assert load(folder).name == str(folder)
+    with pytest.raises(ModelError, match=r"weight 'transformer\.h\.1\.mlp\.c_fc\.weight' holds NaN .* in float16"):
+        load(folder, dtype="float16")
+
+
+def test_a_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load(Path("~") / folder.name).name == str(folder)
 
 
 def test_devices() -> None:

@@ -45,9 +45,10 @@ def test_a_long_context_loses_its_beginning_and_never_its_candidate() -> None:
     )
     assert bytes(short.rows[0].tokens) == b"56789"
     assert short.rows[0].start == 4
-    assert [bytes(row.tokens) for row in long.rows] == [b"789xy", b"56789"]
-    assert [row.start for row in long.rows] == [2, 4]
+    assert [bytes(row.tokens) for row in long.rows] == [b"789xy", b"789"], "all candidates see the same context"
+    assert [row.start for row in long.rows] == [2, 2]
     assert long.rows[0].targets == ((*b"xyz",),)
+    assert (short.cut, long.cut) == (5, 7)
 
 
 def test_a_cut_context_scores_as_the_shorter_one_does() -> None:

@@ -141,6 +141,7 @@ LETTERS = st.text("abcdefgh ", min_size=1, max_size=12)
 @settings(deadline=None, max_examples=20)
 @given(LETTERS, st.lists(LETTERS, min_size=2, max_size=4, unique=True))
 def test_any_example_is_scored_as_the_naive_way_does(context: str, candidates: list[str]) -> None:
-    example = Example("x", context, tuple(candidates), tuple(candidates), (0,))
+    # Spaces at the end of a context go to the candidates (test_tokens.py).
+    example = Example("x", context.rstrip(" "), tuple(candidates), tuple(candidates), (0,))
     said = said_of(encoded([example, *RANKING]), 4)
     assert torch.allclose(normalised(said.scores[0]), normalised(naive_scores(MODEL, example)), atol=1e-4)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfpet.errors import GfpetError
+from gfpet.errors import GfpetError, NumberError
 from gfpet.lm.scoring import Batch, candidate_scores, ranking_loss
 from gfpet.lm.training import Backward, Group, Hooks, Outcome, Settings, epoch_order, learning_rate_factor, train
 from tests.tiny import END, VOCABULARY, encoded, learnable
@@ -149,9 +149,9 @@ def test_the_lower_loss_breaks_ties_and_the_earlier_epoch_keeps_them() -> None:
     assert Problem([0.5, 0.5, 0.5], [0.3, 0.2, 0.2]).run(SETTINGS).best_epoch == 2
 
 
-def test_a_score_that_is_no_number_never_counts_as_the_best() -> None:
-    outcome = Problem([math.nan, 0.1, math.nan]).run(SETTINGS)
-    assert (outcome.best_epoch, outcome.best_score) == (2, 0.1)
+def test_a_held_out_score_that_is_no_number_ends_training() -> None:
+    with pytest.raises(NumberError, match=r"the held-out score and loss are \(nan, .*\) after \d+ steps; lower"):
+        Problem([0.1, math.nan, 0.2]).run(SETTINGS)
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 3), (2, 4), (5, 6)])
@@ -188,7 +188,7 @@ def test_a_loss_that_is_no_number_is_said(bad: float) -> None:
         calls[0] += 1
         return problem.backward(batch, weight) * (bad if calls[0] == 6 else 1.0)
 
-    with pytest.raises(GfpetError, match=rf"tiny: the loss is {bad} at step 5; lower the learning_rate \(now 0\.05\)"):
+    with pytest.raises(GfpetError, match=rf"tiny: the loss is {bad} after 5 steps; lower the .* \(now 0\.05\)"):
         problem.run(SETTINGS, backward)
 
 

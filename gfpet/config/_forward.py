@@ -28,8 +28,8 @@ class Align(Section):
     budget_gb: PositiveFloat = 1.0
     """Memory for sums and maps, in units of 10^9 bytes: where all layers' are more, the text is read several times."""
     layer_assignment: Literal["stack", "interpolate", "depth", "cka", "derived"] = "interpolate"
-    """Which layer of the small model a layer of the large one takes its module from (METHOD: layer assignment). `derived`:
-    each layer of a derived small model goes back to where it was cut out; the others take none."""
+    """Which layer of the small model each layer of the large one takes its module from (docs/method.md). `derived`:
+    each layer of a derived small model goes back to the layer it was cut from; the other layers get no module."""
 
 
 class Prune(Section):

@@ -36,7 +36,7 @@ def gfpet(*arguments: str) -> Result:
 
 
 def test_predict_gives_every_method_and_its_ratios(project: Path) -> None:
-    result = gfpet("predict", *PAIR, "--workers", "1", "--json", "--report")
+    result = gfpet("estimate", *PAIR, "--workers", "1", "--json", "--report")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     methods = {(each["method"], each["kind"], each["checkpointed"]): each for each in record["methods"]}
@@ -130,6 +130,6 @@ def test_profile_names_modules(project: Path) -> None:
 def test_errors_are_told() -> None:
     assert "give a number and a unit: 24GB" in gfpet("plan", *PAIR, "--budget", "lots").output
     assert (
-        "unknown model 'openai-community/gpt2-xxl'" in gfpet("predict", "--large", "openai-community/gpt2-xxl").output
+        "unknown model 'openai-community/gpt2-xxl'" in gfpet("estimate", "--large", "openai-community/gpt2-xxl").output
     )
     assert "unknown stage to profile 'brige'" in gfpet("profile", "brige", *PAIR).output

@@ -1,4 +1,5 @@
-"""Layer maps: which block of the small model each block of the large one takes its module from (METHOD.md)."""
+"""The layer assignment: which block of the small model each block of the large one takes its module from
+(docs/method.md)."""
 
 from __future__ import annotations
 

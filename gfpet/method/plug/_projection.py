@@ -4,7 +4,7 @@
     A [r, d_S]   ──·Q──►  A_L [r, d_L]  ──·Dᵀ──►  A_g [r, d_g]
     B [d_S, r]   ──P·──►  B_L [d_L, r]  ──E·──►   B_g [d_g, r]
 
-A projected LoRA is an exact LoRA of the same rank; adapters and prefixes likewise (METHOD, composition table).
+A projected LoRA is an exact LoRA of the same rank; adapters and prefixes likewise (docs/method.md has the equations).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The algebra of carrying a module over: what is plugged does what the composition table of METHOD says."""
+"""The algebra of carrying a module over: what is plugged does what the equations of docs/method.md say."""
 
 from __future__ import annotations
 

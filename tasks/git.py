@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gfpet.errors import GfpetError
 
-CODE = ("gfpet", "tasks", "flows", "presets")
+CODE = ("gfpet", "tasks", "flows", "presets", "task_files")
 """Folders in which a new file counts as a change: stages depend on them as a whole."""
 
 WRITTEN_BY_RUNS = "dvc.lock"

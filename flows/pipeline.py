@@ -75,7 +75,9 @@ def params_at(project: Path, commit: str, preset: str | None, overrides: Sequenc
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "presets").mkdir()
-        for name in git(project, "ls-tree", "--name-only", commit, "params.yaml", "presets/").split():
+        (folder / "task_files").mkdir()
+        listed = git(project, "ls-tree", "--name-only", commit, "params.yaml", "presets/", "task_files/")
+        for name in (line for line in listed.splitlines() if line.endswith(".yaml")):
             (folder / name).write_text(git(project, "show", f"{commit}:{name}") + "\n", encoding="utf-8")
         apply_preset(preset, list(overrides), folder / "params.yaml")
         return (folder / "params.yaml").read_text(encoding="utf-8")

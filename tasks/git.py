@@ -9,7 +9,7 @@ from pathlib import Path
 from gfpet.errors import GfpetError
 from gfpet.secrets import without_credentials, without_secrets
 
-CODE = ("gfpet", "tasks", "flows", "presets")
+CODE = ("gfpet", "tasks", "flows", "presets", "task_files")
 """Folders in which a new file counts as a change: stages depend on them as a whole."""
 
 WRITTEN_BY_RUNS = "dvc.lock"

@@ -21,10 +21,13 @@ from gfpet.config._file import (
 from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Pair
 from gfpet.config._params import Params
 from gfpet.config._section import TargetModule
+from gfpet.config._tasks import OWN_TASKS, SHIPPED_TASKS, task_file, task_names
 from gfpet.config._training import Heal, Loop, Optimisation
 
 __all__ = [
     "DERIVE",
+    "OWN_TASKS",
+    "SHIPPED_TASKS",
     "Checkpoint",
     "Heal",
     "LargeCheckpoint",
@@ -41,6 +44,8 @@ __all__ = [
     "is_hub_id",
     "load_params",
     "preset_names",
+    "task_file",
+    "task_names",
     "with_preset",
     "with_values",
 ]

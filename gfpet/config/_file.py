@@ -20,6 +20,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint
 from gfpet.config._params import Params
+from gfpet.config._section import PROJECT
 from gfpet.config._yaml_edit import write_values
 from gfpet.errors import ConfigError, nearest, unknown
 
@@ -166,7 +167,7 @@ def _check(values: dict[str, Any], root: Path, source: str, problems: Sequence[s
     params = None
     try:
         # JSON, since strict Python input would refuse a list for a tuple, and lax input would take "6" and true for 6.
-        params = Params.model_validate_json(json.dumps(values, default=str), strict=True)
+        params = Params.model_validate_json(json.dumps(values, default=str), strict=True, context={PROJECT: root})
     except ValidationError as error:
         found += [_line(item) for item in error.errors() if item["type"] != "missing"]
     found += _unpinned(values, root)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-Task = Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
+from gfpet.config._tasks import task_names
+from gfpet.errors import nearest
+
+PROJECT = "project"
+"""Key of the validation context: the folder whose own tasks are allowed too; without it, the current folder."""
+
+
+def _task(value: object, info: Any) -> object:
+    allowed = task_names((info.context or {}).get(PROJECT, Path()))
+    if value in allowed:
+        return value
+    close = nearest(value, allowed) if isinstance(value, str) else None
+    hint = f"; did you mean '{close}'?" if close else ""
+    raise ValueError(f"got {value!r}; allowed: {', '.join(allowed)}{hint}")
+
+
+Task = Annotated[str, BeforeValidator(_task)]
+"""Name of a shipped task, or of one of the project's own."""
 Kind = Literal["lora", "adapter", "prefix"]
 FamilyName = Literal["gpt2", "llama", "t5"]
 Dtype = Literal["float32", "bfloat16", "float16"]

@@ -1,43 +1,54 @@
-"""SuperGLUE as examples: sources, row checks, prompts, sampling, official metrics.
+"""Tasks as data: a task is one YAML file, from which rows of any source become examples with metrics.
 
-`prepare_task` is the whole way from rows to files; everything after stage `prepare` needs `read_examples` and `score`.
+Adding a task is one file: `task_files/<name>.yaml` in the project (task_files/README.md explains its keys), or
+`gfpet/data/tasks/<name>.yaml` for a shipped one. It says where the rows are, which fields they have, the template of
+the context, the labels with their verbalizers or the candidates, and the metrics. Everything after stage `prepare` sees
+only contexts, candidates and which of them are right (`Example`).
+
+The path of a row: a source (`read_directory`, `read_hub`, `generate_embedded`, `read_files`) gives raw rows with their
+place, `check_rows` refuses broken ones, `build_examples` fills the templates, `split_examples` draws the splits;
+`prepare_task` is all of it. `score`, `interval`, `chance` and `majority` apply a task's metrics.
 """
 
-from gfpet.data.benchmark import TASKS, TaskInfo, task_info
 from gfpet.data.build import build_examples
-from gfpet.data.checks import BrokenRow, BrokenRowsError, RawRow, check_rows
+from gfpet.data.catalogue import find_task, load_task_file, scored_task, shipped_tasks
+from gfpet.data.checks import check_rows
 from gfpet.data.examples import Example, read_examples, write_examples
+from gfpet.data.files import read_files
 from gfpet.data.metrics import chance, interval, majority, score
 from gfpet.data.prepare import prepare_task
-from gfpet.data.prompts import Prompt, load_prompts, prompts
+from gfpet.data.rows import BrokenRow, BrokenRowsError, RawRow, Row
 from gfpet.data.sampling import Splits, split_examples
-from gfpet.data.sources import RawSplit, Source, generate_embedded, read_directory, read_hub
+from gfpet.data.sources import RawSplit, Source, from_hub, generate_embedded, read_directory, read_hub
+from gfpet.data.task import Task
 
 __all__ = [
-    "TASKS",
     "BrokenRow",
     "BrokenRowsError",
     "Example",
-    "Prompt",
     "RawRow",
     "RawSplit",
+    "Row",
     "Source",
     "Splits",
-    "TaskInfo",
+    "Task",
     "build_examples",
     "chance",
     "check_rows",
+    "find_task",
+    "from_hub",
     "generate_embedded",
     "interval",
-    "load_prompts",
+    "load_task_file",
     "majority",
     "prepare_task",
-    "prompts",
     "read_directory",
     "read_examples",
+    "read_files",
     "read_hub",
     "score",
+    "scored_task",
+    "shipped_tasks",
     "split_examples",
-    "task_info",
     "write_examples",
 ]

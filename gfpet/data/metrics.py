@@ -1,57 +1,43 @@
-"""SuperGLUE's official metrics, their bootstrap intervals, and what guessing would score.
+"""A task's metrics of predictions, their bootstrap intervals, and what guessing would score.
 
-Every metric is a function of sums over groups of examples (`_Statistics`), so that the score, each bootstrap resample
-and the expectation of a guess go through the same few lines. All values are fractions from 0 to 1.
+All values are fractions from 0 to 1. The metrics themselves are in `gfpet.data.metric_registry`.
 """
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from gfpet.data.benchmark import task_info
+from gfpet.data.catalogue import scored_task
 from gfpet.data.examples import Example
+from gfpet.data.metric_registry import METRICS, Array, Metric
+from gfpet.data.task import Task
 from gfpet.errors import DataError, unknown
 
-Array = np.ndarray
 SCORE = "score"
 _CHUNK = 64
 
 
-@dataclass(frozen=True)
-class _Statistics:
-    """Per group (rows) what its examples add to each sum (columns), and the metrics of such sums."""
-
-    table: Float[Array, "groups sums"]
-    metrics: Callable[[Float[Array, "... sums"]], dict[str, Array]]
-
-
-def score(task: str, examples: Sequence[Example], predictions: Sequence[int]) -> dict[str, float]:
-    """The task's official metrics and their mean, `score`, as fractions.
-
-    `accuracy` (of the boolean, in WSC: true is predicted iff candidate 0 wins, since all others are gold where the
-    label is false); CB's `f1_macro` over the classes that occur or are predicted; MultiRC's `f1a` over all answer
-    options and `em`, the part of questions with every option right; ReCoRD's `f1` (best token overlap with a right
-    entity) and `em`, both after SQuAD's normalization.
+def score(task: str | Task, examples: Sequence[Example], predictions: Sequence[int]) -> dict[str, float]:
+    """The task's metrics and their mean, `score`, as fractions.
 
     Args:
+        task: a task, or the name of one: shipped, or prepared in this folder.
         predictions: index of the candidate chosen, for each example.
 
     Raises:
-        DataError: no examples, another number of predictions, or a prediction that is no candidate.
+        DataError: no examples, another number of predictions, a prediction that is no candidate, an unknown task, or
+            candidates that differ between examples where a metric needs the same.
     """
     _check(examples, predictions)
-    return _scores(_statistics(task, examples, _certain(examples, predictions)))
+    return _scores(_task(task), examples, _certain(examples, predictions))
 
 
 def interval(
-    task: str,
+    task: str | Task,
     examples: Sequence[Example],
     predictions: Sequence[int],
     metric: str,
@@ -68,36 +54,38 @@ def interval(
     Raises:
         DataError: as `score`, or the task has no such metric.
     """
-    allowed = (*task_info(task).metrics, SCORE)
+    task = _task(task)
+    allowed = (*task.metrics, SCORE)
     if metric not in allowed:
-        raise DataError(unknown(f"metric of task {task}", metric, allowed))
+        raise DataError(unknown(f"metric of task {task.name}", metric, allowed))
     _check(examples, predictions)
-    statistics = _statistics(task, examples, _certain(examples, predictions))
-    groups = len(statistics.table)
+    wanted = task.metrics if metric == SCORE else {metric: task.metrics[metric]}
+    tables = {name: (each, table) for name, each, table in _tables(wanted, examples, _certain(examples, predictions))}
+    groups = len(_groups(examples))
     draw = np.random.default_rng(seed)
     values = []
     for start in range(0, resamples, _CHUNK):
         drawn = draw.integers(groups, size=(min(_CHUNK, resamples - start), groups))
         # How often each group was drawn; weights, not copies of rows, keep this small for ReCoRD's 10,000.
         counts = np.stack([np.bincount(row, minlength=groups) for row in drawn]).astype(np.float64)
-        values.append(_with_score(statistics.metrics(counts @ statistics.table))[metric])
+        values.append(_with_score({name: each.value(counts @ table) for name, (each, table) in tables.items()})[metric])
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(np.concatenate(values), [tail, 1.0 - tail])
     return float(low), float(high)
 
 
-def chance(task: str, examples: Sequence[Example]) -> dict[str, float]:
+def chance(task: str | Task, examples: Sequence[Example]) -> dict[str, float]:
     """What choosing a candidate uniformly at random scores.
 
-    The expectation, for accuracy, `em` and ReCoRD's `f1`; for `f1_macro` and `f1a` the F1 of the expected counts.
+    The expectation, for accuracies and measures of words; for F1 of classes the F1 of the expected counts.
     """
     _check(examples, None)
     even = [np.full(len(example.candidates), 1.0 / len(example.candidates)) for example in examples]
-    return _scores(_statistics(task, examples, even))
+    return _scores(_task(task), examples, even)
 
 
-def majority(task: str, examples: Sequence[Example]) -> dict[str, float]:
-    """What the best single index scores when it is always chosen: the commonest class of a verbalizer task."""
+def majority(task: str | Task, examples: Sequence[Example]) -> dict[str, float]:
+    """What the best single index scores when it is always chosen: the commonest class of a task with labels."""
     _check(examples, None)
     everywhere = range(min(len(example.candidates) for example in examples))
     right = Counter(index for example in examples for index in example.gold)
@@ -105,79 +93,44 @@ def majority(task: str, examples: Sequence[Example]) -> dict[str, float]:
     return score(task, examples, [best] * len(examples))
 
 
-def _statistics(task: str, examples: Sequence[Example], chosen: Sequence[Array]) -> _Statistics:
-    """Expected sums, where `chosen` holds each example's probabilities of its candidates being chosen."""
-    metrics = task_info(task).metrics
-    if metrics == ("f1", "em"):
-        return _record(examples, chosen)
-    if metrics == ("f1a", "em"):
-        return _multirc(examples, chosen)
-    return _classes(examples, chosen, macro="f1_macro" in metrics)
+def _task(task: str | Task) -> Task:
+    return task if isinstance(task, Task) else scored_task(task)
 
 
-def _classes(examples: Sequence[Example], chosen: Sequence[Array], macro: bool) -> _Statistics:
-    """Sums: examples, right ones; with `macro` also true positives, predicted and actual ones for each class."""
-    right = np.array([_right(example, weight) for example, weight in zip(examples, chosen, strict=True)])
-    table = np.stack([np.ones_like(right), right], axis=1)
-    if not macro:
-        return _Statistics(table, lambda sums: {"accuracy": sums[..., 1] / sums[..., 0]})
-    classes = len(examples[0].candidates)
-    predicted = np.stack(list(chosen))
-    actual = np.zeros_like(predicted)
-    actual[np.arange(len(examples)), [example.gold[0] for example in examples]] = 1.0
-    table = np.concatenate([table, predicted * actual, predicted, actual], axis=1)
-
-    def metrics(sums: Array) -> dict[str, Array]:
-        hits, guessed, there = (sums[..., 2 + part * classes : 2 + (part + 1) * classes] for part in range(3))
-        # A class that neither occurs nor is predicted has no F1 and is left out of the mean, as in scikit-learn.
-        seen = guessed + there > 0
-        f1 = 2.0 * hits / np.where(seen, guessed + there, 1.0)
-        return {"accuracy": sums[..., 1] / sums[..., 0], "f1_macro": f1.sum(-1) / seen.sum(-1)}
-
-    return _Statistics(table, metrics)
+def _groups(examples: Sequence[Example]) -> list[list[int]]:
+    """Indices of the examples of each group; an example without a group is one of its own."""
+    groups: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        groups.setdefault(example.group or example.id, []).append(index)
+    return list(groups.values())
 
 
-def _multirc(examples: Sequence[Example], chosen: Sequence[Array]) -> _Statistics:
-    """Sums over questions: questions, wholly right ones, then hits, predicted and actual right options."""
-    rows: dict[str, Array] = {}
-    for example, weight in zip(examples, chosen, strict=True):
-        row = rows.setdefault(example.group or example.id, np.array([1.0, 1.0, 0.0, 0.0, 0.0]))
-        actual = float(0 in example.gold)
-        row[1] *= _right(example, weight)
-        row[2:] += (weight[0] * actual, weight[0], actual)
-
-    def metrics(sums: Array) -> dict[str, Array]:
-        both = sums[..., 3] + sums[..., 4]
-        f1a = 2.0 * sums[..., 2] / np.where(both > 0, both, 1.0)
-        return {"f1a": f1a, "em": sums[..., 1] / sums[..., 0]}
-
-    return _Statistics(np.stack(list(rows.values())), metrics)
-
-
-def _record(examples: Sequence[Example], chosen: Sequence[Array]) -> _Statistics:
-    """Sums over queries: queries, F1, exact matches."""
-    rows = np.zeros((len(examples), 3))
-    rows[:, 0] = 1.0
-    for row, example, weight in zip(rows, examples, chosen, strict=True):
-        golds = [_normalized(example.labels[index]) for index in example.gold]
-        for index in np.flatnonzero(weight):
-            answer = _normalized(example.labels[index])
-            row[1] += weight[index] * max(_token_f1(answer, gold) for gold in golds)
-            row[2] += weight[index] * (answer in golds)
-    return _Statistics(rows, lambda sums: {"f1": sums[..., 1] / sums[..., 0], "em": sums[..., 2] / sums[..., 0]})
+def _tables(
+    metrics: Mapping[str, str], examples: Sequence[Example], chosen: Sequence[Array]
+) -> Iterator[tuple[str, Metric, Float[Array, "groups sums"]]]:
+    """For each metric its sums by group, where `chosen` holds each example's probabilities of its candidates."""
+    groups = _groups(examples)
+    for name, metric in ((name, METRICS[key]) for name, key in metrics.items()):
+        if metric.classes and len({len(example.candidates) for example in examples}) > 1:
+            raise DataError(f"metric {name} needs the same candidates in every example; these have different numbers.")
+        rows = metric.sums(examples, chosen)
+        if metric.by_group:
+            rows = np.stack([metric.by_group(rows[group]) for group in groups])
+        elif len(groups) < len(examples):
+            rows = np.stack([rows[group].sum(axis=0) for group in groups])
+        yield name, metric, rows
 
 
-def _scores(statistics: _Statistics) -> dict[str, float]:
-    values = _with_score(statistics.metrics(statistics.table.sum(axis=0, keepdims=True)))
-    return {name: float(value[0]) for name, value in values.items()}
+def _scores(task: Task, examples: Sequence[Example], chosen: Sequence[Array]) -> dict[str, float]:
+    values = {
+        name: metric.value(table.sum(axis=0, keepdims=True))
+        for name, metric, table in _tables(task.metrics, examples, chosen)
+    }
+    return {name: float(value[0]) for name, value in _with_score(values).items()}
 
 
 def _with_score(values: Mapping[str, Array]) -> dict[str, Array]:
     return {**values, SCORE: np.mean(list(values.values()), axis=0)}
-
-
-def _right(example: Example, weight: Array) -> float:
-    return float(weight[list(example.gold)].sum())
 
 
 def _certain(examples: Sequence[Example], predictions: Sequence[int]) -> list[Array]:
@@ -200,15 +153,3 @@ def _check(examples: Sequence[Example], predictions: Sequence[int] | None) -> No
             raise DataError(
                 f"prediction {index} for {example.id}, which has candidates 0 to {len(example.candidates) - 1}."
             )
-
-
-def _normalized(answer: str) -> str:
-    """SQuAD's normalization: lower case, no punctuation, no articles, single spaces."""
-    text = "".join(character for character in answer.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def _token_f1(answer: str, gold: str) -> float:
-    first, second = answer.split(), gold.split()
-    common = sum((Counter(first) & Counter(second)).values())
-    return 2.0 * common / (len(first) + len(second)) if common else 0.0

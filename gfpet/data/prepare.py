@@ -7,19 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gfpet.data.benchmark import task_info
 from gfpet.data.build import build_examples
-from gfpet.data.checks import BrokenRowsError, check_rows
+from gfpet.data.checks import check_rows
 from gfpet.data.examples import Example, write_examples
-from gfpet.data.prompts import prompts
+from gfpet.data.rows import BrokenRowsError
 from gfpet.data.sampling import Splits, split_examples
 from gfpet.data.sources import RawSplit, Source
+from gfpet.data.task import Task
 
 MANIFEST = "manifest.json"
 
 
 def prepare_task(
-    task: str,
+    task: Task,
     source: Source,
     output: Path,
     *,
@@ -37,13 +37,13 @@ def prepare_task(
         train_size: examples to train with, as in `split_examples`; likewise `dev_size`, `eval_size` and `seed`.
 
     Returns:
-        The manifest: counts, hashes, source and revision, seed, prompt version, notes on sizes that could not be had.
+        The manifest: counts, hashes, source and revision, seed, the task's version, notes on the source and on sizes
+        that could not be reached.
 
     Raises:
         BrokenRowsError: rows of either split cannot be used; has all of them.
         DataError: too few rows.
     """
-    info = task_info(task)
     train, train_broken = check_rows(task, source.train.rows)
     evaluation, eval_broken = check_rows(task, source.val.rows)
     if train_broken or eval_broken:
@@ -58,8 +58,8 @@ def prepare_task(
         seed=seed,
     )
     manifest = {
-        "task": task,
-        "metrics": list(info.metrics),
+        "task": task.name,
+        "metrics": list(task.metrics),
         "source": {
             "kind": source.kind,
             "id": source.id,
@@ -69,11 +69,11 @@ def prepare_task(
                 "val": _origin(source.val, available["val"]),
             },
         },
-        "prompt_version": prompts()[task].version,
+        "prompt_version": task.version,
         "seed": seed,
         "requested": {"train": train_size, "dev": dev_size, "eval": eval_size},
         "splits": _write(output, splits),
-        "notes": list(splits.notes),
+        "notes": [*source.notes, *splits.notes],
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (output / MANIFEST).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where rows come from: the official release's files, the Hugging Face hub, or the generated world.
+"""Where the rows of a shipped task come from: the official release, the Hugging Face hub, or the synthetic benchmark.
 
 Each source gives the rows of both splits in the form of the official release, with their origin, unchecked.
 """
@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfpet.data.benchmark import TASKS, task_info
-from gfpet.data.checks import RawRow
-from gfpet.data.hub import from_hub
+from gfpet.data.catalogue import shipped_tasks
+from gfpet.data.formats import FORMATS, Flat
+from gfpet.data.json_lines import json_lines
+from gfpet.data.rows import RawRow
 from gfpet.data.sampling import DEV_PART
+from gfpet.data.task import Release, Task
 from gfpet.errors import DataError, nearest
 
 EMBEDDED_TRAIN = 2000
@@ -38,19 +40,21 @@ class Source:
     """The labelled splits of one task, and what they are."""
 
     kind: str
-    """`directory`, `hub` or `embedded`."""
+    """`directory`, `hub`, `embedded`, or `files` of a task of one's own."""
     id: str
-    """The folder, the data set on the hub, or `gfpet.synthetic`."""
+    """The folder, the data set on the hub, `gfpet.synthetic`, or the task file."""
     revision: str | None
-    """Commit of the data set on the hub, seed of the world; None for a folder, whose hashes say it all."""
+    """Commit of the data set on the hub, or seed of the synthetic benchmark; None for files, which have hashes."""
     train: RawSplit
     val: RawSplit
+    notes: tuple[str, ...] = ()
+    """What the user should know."""
 
     def __str__(self) -> str:
         return f"{self.id}@{self.revision}" if self.revision else self.id
 
 
-def read_directory(task: str, root: str | Path) -> Source:
+def read_directory(task: Task, root: str | Path) -> Source:
     """Rows of `<root>/<Task>/{train,val}.jsonl`, the layout of the official release.
 
     Lines that are not UTF-8 or not JSON come back as rows with a problem.
@@ -58,20 +62,20 @@ def read_directory(task: str, root: str | Path) -> Source:
     Raises:
         DataError: a folder or file is missing; says what is there instead.
     """
-    folder = task_info(task).folder
+    release = _release(task)
     splits = {}
-    for split in ("train", "val"):
-        name = f"{folder}/{split}.jsonl"
+    for split, file in (("train", release.train), ("val", release.eval)):
+        name = f"{release.folder}/{file}"
         path = Path(root) / name
         if not path.is_file():
-            raise DataError(_missing(Path(root), folder, path))
+            raise DataError(_missing(Path(root), release, path))
         data = path.read_bytes()
-        splits[split] = RawSplit(tuple(_lines(path, data)), name, hashlib.sha256(data).hexdigest())
+        splits[split] = RawSplit(tuple(json_lines(path, data)), name, hashlib.sha256(data).hexdigest())
     return Source("directory", str(root), None, splits["train"], splits["val"])
 
 
-def read_hub(task: str, hub_id: str, revision: str) -> Source:
-    """Rows of a data set in the form of `aps/super_glue` (configurations named as the tasks, int labels, flat rows).
+def read_hub(task: Task, hub_id: str, revision: str) -> Source:
+    """Rows of a data set in the form of `aps/super_glue` (a configuration for each task, int labels, flat rows).
 
     Args:
         hub_id: name on the hub, or a local folder of the same form.
@@ -83,12 +87,12 @@ def read_hub(task: str, hub_id: str, revision: str) -> Source:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    task_info(task)
+    hub = _release(task).hub
     splits = {}
-    for split, hub_split in (("train", "train"), ("val", "validation")):
-        name = f"{task}/{hub_split}"
+    for split, hub_split in (("train", hub.train), ("val", hub.eval)):
+        name = f"{hub.config}/{hub_split}"
         try:
-            table = datasets.load_dataset(hub_id, task, split=hub_split, revision=revision)
+            table = datasets.load_dataset(hub_id, hub.config, split=hub_split, revision=revision)
         except (OSError, ValueError, DatasetsError) as error:
             raise DataError(
                 f"cannot load {name} of data set '{hub_id}' at revision {revision}: {type(error).__name__}: {error}\n"
@@ -100,25 +104,46 @@ def read_hub(task: str, hub_id: str, revision: str) -> Source:
     return Source("hub", hub_id, revision, splits["train"], splits["val"])
 
 
+def from_hub(task: Task, name: str, columns: Sequence[str], rows: Iterable[Flat]) -> Iterator[RawRow]:
+    """Rows of one split of the hub in the form of the release.
+
+    A row's origin is `<name>:<number of its first row on the hub>`.
+
+    Raises:
+        DataError: columns are missing.
+    """
+    form = FORMATS[task.rows]
+    absent = [column for column in form.hub_columns(task) if column not in columns]
+    if absent:
+        raise DataError(
+            f"{name}: columns {absent} are missing; found {list(columns)}. "
+            "The source 'hub' needs a data set in the form of aps/super_glue."
+        )
+    return form.from_hub(task, name, enumerate(rows, start=1))
+
+
 def generate_embedded(
-    task: str, seed: int, train_size: int | None = None, dev_size: int = 200, eval_size: int | None = None
+    task: Task, seed: int, train_size: int | None = None, dev_size: int = 200, eval_size: int | None = None
 ) -> Source:
-    """Rows of the generated world, as many as the sizes need (a MultiRC row holds several examples).
+    """Rows of the synthetic benchmark, as many as the sizes need (a MultiRC row holds several examples).
 
     Args:
         seed: draws the rows.
-        train_size: examples to train with; null takes 2000, since there is no "all".
+        train_size: examples to train with; None takes 2000, since there is no "all".
         dev_size: examples to hold out; enough rows are made that these are no more than a fifth.
-        eval_size: examples to evaluate on; null takes 500.
+        eval_size: examples to evaluate on; None takes 500.
+
+    Raises:
+        DataError: the synthetic benchmark has no such task.
     """
     from gfpet.synthetic import generate
 
-    task_info(task)
+    name = _release(task).synthetic
     train = max((train_size or EMBEDDED_TRAIN) + dev_size, math.ceil(dev_size / DEV_PART))
     splits = {}
-    for split, values in zip(("train", "val"), generate(task, seed, train, eval_size or EMBEDDED_EVAL), strict=True):
-        rows = tuple(RawRow(f"world/{task}/{split}:{line}", value) for line, value in enumerate(values, start=1))
-        splits[split] = RawSplit(rows, f"{task}/{split}", rows_digest(values))
+    for split, values in zip(("train", "val"), generate(name, seed, train, eval_size or EMBEDDED_EVAL), strict=True):
+        rows = tuple(RawRow(f"world/{name}/{split}:{line}", value) for line, value in enumerate(values, start=1))
+        splits[split] = RawSplit(rows, f"{name}/{split}", rows_digest(values))
     return Source("embedded", "gfpet.synthetic", f"seed {seed}", splits["train"], splits["val"])
 
 
@@ -130,34 +155,26 @@ def rows_digest(rows: Iterable[object]) -> str:
     return digest.hexdigest()
 
 
-def _lines(path: Path, data: bytes) -> Iterator[RawRow]:
-    # Only \n parts lines: str.splitlines would also cut at U+2028, which stands inside strings of the release.
-    lines = data.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        origin = f"{path}:{number}"
-        try:
-            yield RawRow(origin, json.loads(line.decode("utf-8")))
-        except UnicodeDecodeError as error:
-            yield RawRow(origin, None, f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start}")
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield RawRow(origin, None, f"not JSON: {error}" if line.strip() else "an empty line")
+def _release(task: Task) -> Release:
+    if task.release is None:
+        raise DataError(f"task '{task.name}' has files of its own ('data' in its task file) and no 'release'.")
+    return task.release
 
 
-def _missing(root: Path, folder: str, path: Path) -> str:
+def _missing(root: Path, release: Release, path: Path) -> str:
     if not root.is_dir():
         return f"prepare.directory: there is no folder {root}; name the folder that holds {_folders()}."
     if path.parent.is_dir():
         found: Sequence[str] = sorted(entry.name for entry in path.parent.iterdir())
         return (
-            f"{path} is missing; {path.parent} holds {', '.join(found) or 'nothing'}, but needs train.jsonl, val.jsonl."
+            f"{path} is missing; {path.parent} holds {', '.join(found) or 'nothing'}, "
+            f"but needs {release.train}, {release.eval}."
         )
     found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    guess = nearest(folder, found)
+    guess = nearest(release.folder, found)
     hint = f" (is '{guess}' meant? Rename it)" if guess else ""
-    return f"{path} is missing: {root} has no folder {folder}{hint}. The official release has {_folders()}."
+    return f"{path} is missing: {root} has no folder {release.folder}{hint}. The official release has {_folders()}."
 
 
 def _folders() -> str:
-    return ", ".join(info.folder for info in TASKS.values())
+    return ", ".join(task.release.folder for task in shipped_tasks().values() if task.release)

@@ -1,18 +1,38 @@
-"""Stage `prepare`: rows of SuperGLUE to examples, `outputs/prepare/<task>/{train,dev,eval}.jsonl` and `manifest.json`.
+"""Stage `prepare`: rows of every task to examples.
+
+Writes `outputs/prepare/<task>/{train,dev,eval}.jsonl` and `manifest.json`; of a task of the project's own also
+`task.yaml`, a copy of its file, from which later stages know its metrics.
 
 python -m gfpet.stages.prepare
 """
 
 from __future__ import annotations
 
-from gfpet.config import Params
-from gfpet.data import BrokenRow, BrokenRowsError, Source, generate_embedded, prepare_task, read_directory, read_hub
+import shutil
+from pathlib import Path
+
+from gfpet.config import OWN_TASKS, Params, task_file
+from gfpet.data import (
+    BrokenRow,
+    BrokenRowsError,
+    Source,
+    Task,
+    find_task,
+    generate_embedded,
+    prepare_task,
+    read_directory,
+    read_files,
+    read_hub,
+)
+from gfpet.data.catalogue import TASK_COPY
 from gfpet.stages._harness import main, stage
 
 
-def read_source(task: str, params: Params) -> Source:
-    """The task's rows from the source that `prepare.source` names."""
+def read_source(task: Task, file: Path, params: Params) -> Source:
+    """The task's own data files, or its rows from the source that `prepare.source` names."""
     section = params.prepare
+    if task.data:
+        return read_files(task, file)
     if section.source == "directory" and section.directory:
         return read_directory(task, section.directory)
     if section.source == "hub":
@@ -25,10 +45,11 @@ def prepare() -> None:
     with stage("prepare", instance=None) as run:
         section = run.params.prepare
         broken: list[BrokenRow] = []
-        for task in run.params.tasks:
-            folder = run.output / task
-            with run.measure(task):
-                source = read_source(task, run.params)
+        for name in run.params.tasks:
+            folder = run.output / name
+            with run.measure(name):
+                task, file = find_task(name), task_file(name) or Path()
+                source = read_source(task, file, run.params)
                 try:
                     manifest = prepare_task(
                         task,
@@ -42,11 +63,13 @@ def prepare() -> None:
                 except BrokenRowsError as error:
                     broken.extend(error.rows)
                     continue
+                if file.parent == Path(OWN_TASKS):
+                    shutil.copyfile(file, folder / TASK_COPY)
             for split, written in manifest["splits"].items():
-                run.log_value(f"{task}.{split}", written["examples"])
-                run.log_dataset(f"{task}-{split}", folder / written["file"], str(source), written["sha256"])
+                run.log_value(f"{name}.{split}", written["examples"])
+                run.log_dataset(f"{name}-{split}", folder / written["file"], str(source), written["sha256"])
             counts = ", ".join(f"{written['examples']} {split}" for split, written in manifest["splits"].items())
-            run.say("; ".join([f"{task}: {counts}", *manifest["notes"]]))
+            run.say("; ".join([f"{name}: {counts}", *manifest["notes"]]))
         if broken:
             raise BrokenRowsError(broken)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gfpet.data import TASKS, RawRow
+from gfpet.data import RawRow, shipped_tasks
+from tests.real_data import superglue_folder, text_tasks_folder
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -98,7 +98,9 @@ def raw(rows: Sequence[object]) -> list[RawRow]:
 def write_release(root: Path, rows: Mapping[str, Sequence[object]]) -> Path:
     """The release's folder layout, the same rows in both splits."""
     for task, values in rows.items():
-        folder = root / TASKS[task].folder
+        release = shipped_tasks()[task].release
+        assert release
+        folder = root / release.folder
         folder.mkdir(parents=True, exist_ok=True)
         for split in ("train", "val"):
             lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
@@ -120,7 +122,10 @@ def release(tmp_path: Path) -> Callable[[Mapping[str, Sequence[object]]], Path]:
 @pytest.fixture(scope="session")
 def superglue() -> Path:
     """The real SuperGLUE, where this machine has it."""
-    folder = os.environ.get("GFPET_SUPERGLUE")
-    if not folder:
-        pytest.skip("needs the SuperGLUE release: set GFPET_SUPERGLUE to its folder (BoolQ, CB, ... in it)")
-    return Path(folder)
+    return superglue_folder()
+
+
+@pytest.fixture(scope="session")
+def text_tasks() -> Path:
+    """Real classification data, where this machine has it."""
+    return text_tasks_folder()

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfpet.data import TASKS, Example, build_examples, check_rows, load_prompts, prompts
-from gfpet.data.prompts import PROMPTS_FILE
-from gfpet.data.spans import other_spans
-from gfpet.errors import DataError
+from gfpet.data import Example, build_examples, check_rows, find_task, shipped_tasks
+from gfpet.data.formats._spans import other_spans
 
 from .conftest import Rows, raw, release_rows
 
 
 def _built(task: str, rows: Rows) -> list[Example]:
-    checked, broken = check_rows(task, raw(rows[task]))
+    checked, broken = check_rows(find_task(task), raw(rows[task]))
     assert broken == []
-    return build_examples(task, "val", checked)
+    return build_examples(find_task(task), "val", checked)
 
 
 def test_verbalizer_tasks(rows: Rows) -> None:
@@ -132,28 +128,5 @@ def test_braces_in_a_text_are_left_alone(rows: Rows) -> None:
 
 def test_no_context_ends_in_a_space() -> None:
     rows = release_rows()
-    for task in TASKS:
+    for task in shipped_tasks():
         assert all(not example.context.endswith(" ") for example in _built(task, rows)), task
-
-
-def test_shipped_prompts_cover_every_task() -> None:
-    assert list(prompts()) == sorted(TASKS)
-    assert all(prompt.version >= 1 for prompt in prompts().values())
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ("\nwic:", "\nwick:", r"missing or unknown: \['wic', 'wick'\]"),
-        ('{entailment: " Yes", not_entailment', '{entails: " Yes", not_entailment', "rte.verbalizers are"),
-        ('candidate: " {span}"', 'candidates: " {span}"', "not a prompts file"),
-        ("version: 1", "version: 0", "greater than or equal to 1"),
-    ],
-)
-def test_a_prompts_file_that_does_not_fit_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
-    text = PROMPTS_FILE.read_text(encoding="utf-8")
-    assert old in text
-    path = tmp_path / "prompts.yaml"
-    path.write_text(text.replace(old, new), encoding="utf-8")
-    with pytest.raises(DataError, match=reason):
-        load_prompts(path)

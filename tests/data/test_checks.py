@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gfpet.data import BrokenRow, BrokenRowsError, check_rows, read_directory
+from gfpet.data import BrokenRow, BrokenRowsError, check_rows, find_task, read_directory
 from gfpet.errors import DataError
 
 from .conftest import Rows, raw
@@ -70,7 +70,7 @@ def _changed(row: dict[str, Any], path: str, value: object) -> dict[str, Any]:
     ],
 )
 def test_a_broken_value_is_named(rows: Rows, task: str, path: str, value: object, reason: str) -> None:
-    whole, broken = check_rows(task, raw([rows[task][1], _changed(rows[task][0], path, value)]))
+    whole, broken = check_rows(find_task(task), raw([rows[task][1], _changed(rows[task][0], path, value)]))
     assert len(whole) == 1
     assert [row.origin for row in broken] == ["rows.jsonl:2"]
     assert len(broken[0].reasons) == 1
@@ -79,7 +79,7 @@ def test_a_broken_value_is_named(rows: Rows, task: str, path: str, value: object
 
 def test_all_reasons_of_a_row_are_given_and_the_rest_is_still_checked(rows: Rows) -> None:
     row = {"idx": "x", "passage": "", "question": None}
-    whole, broken = check_rows("boolq", raw([row, rows["boolq"][0], None, 7, rows["boolq"][0]]))
+    whole, broken = check_rows(find_task("boolq"), raw([row, rows["boolq"][0], None, 7, rows["boolq"][0]]))
     assert len(whole) == 1
     assert [len(one.reasons) for one in broken] == [4, 1, 1, 1]
     assert [str(one) for one in broken[1:]] == [
@@ -91,14 +91,14 @@ def test_all_reasons_of_a_row_are_given_and_the_rest_is_still_checked(rows: Rows
 
 def test_an_empty_answer_option_is_accepted_as_the_release_has_three(rows: Rows) -> None:
     row = _changed(rows["multirc"][0], "passage.questions.0.answers.0.text", "")
-    assert check_rows("multirc", raw([row]))[1] == []
+    assert check_rows(find_task("multirc"), raw([row]))[1] == []
 
 
 def test_lines_that_cannot_be_decoded_are_named(release: Callable[[Rows], Path], rows: Rows) -> None:
     root = release({"boolq": rows["boolq"]})
     path = root / "BoolQ" / "train.jsonl"
     path.write_bytes(path.read_bytes() + b'\n{"idx": 3\n{"passage": "\xff"}\n')
-    whole, broken = check_rows("boolq", read_directory("boolq", root).train.rows)
+    whole, broken = check_rows(find_task("boolq"), read_directory(find_task("boolq"), root).train.rows)
     assert len(whole) == 2  # U+2028 in the second row does not part lines
     assert [row.origin for row in broken] == [f"{path}:3", f"{path}:4", f"{path}:5"]
     assert broken[0].reasons == ("an empty line",)
@@ -117,13 +117,13 @@ def test_the_error_counts_all_and_lists_twenty() -> None:
 def test_missing_folders_and_files_say_what_is_there(release: Callable[[Rows], Path], rows: Rows) -> None:
     root = release({"boolq": rows["boolq"]})
     with pytest.raises(DataError, match="there is no folder"):
-        read_directory("boolq", root / "nowhere")
+        read_directory(find_task("boolq"), root / "nowhere")
     (root / "BoolQ").rename(root / "Boolq-1")
     with pytest.raises(DataError, match=r"has no folder BoolQ \(is 'Boolq-1' meant"):
-        read_directory("boolq", root)
+        read_directory(find_task("boolq"), root)
     (root / "CB").mkdir()
     (root / "CB" / "train.json").touch()
     with pytest.raises(DataError, match=r"CB holds train\.json, but needs train\.jsonl, val\.jsonl"):
-        read_directory("cb", root)
+        read_directory(find_task("cb"), root)
     with pytest.raises(DataError, match="unknown task 'bolq'; did you mean 'boolq'"):
-        read_directory("bolq", root)
+        read_directory(find_task("bolq"), root)

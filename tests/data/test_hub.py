@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from gfpet.data import build_examples, check_rows, read_directory, read_hub
-from gfpet.data.hub import from_hub
+from gfpet.data import build_examples, check_rows, find_task, from_hub, read_directory, read_hub
 from gfpet.data.sources import Source
 from gfpet.errors import DataError
 
@@ -79,19 +78,19 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _examples(task: str, source: Source) -> list[object]:
-    checked, broken = check_rows(task, source.train.rows)
+    checked, broken = check_rows(find_task(task), source.train.rows)
     assert broken == []
     return [
         (example.id, example.context, example.candidates, example.gold)
-        for example in build_examples(task, "train", checked)
+        for example in build_examples(find_task(task), "train", checked)
     ]
 
 
 def test_hub_gives_the_same_examples_as_the_release(hub: Path, tmp_path: Path, rows: Rows) -> None:
     root = write_release(tmp_path / "release", rows)
     for task in rows:
-        source = read_hub(task, str(hub), "main")
-        assert _examples(task, source) == _examples(task, read_directory(task, root)), task
+        source = read_hub(find_task(task), str(hub), "main")
+        assert _examples(task, source) == _examples(task, read_directory(find_task(task), root)), task
         assert (source.kind, source.revision) == ("hub", "main")
         assert source.train.rows[0].origin == f"{hub}@main/{task}/train:1"
 
@@ -99,19 +98,19 @@ def test_hub_gives_the_same_examples_as_the_release(hub: Path, tmp_path: Path, r
 def test_entities_are_found_in_the_text_where_offsets_are_absent(rows: Rows) -> None:
     flat = flat_rows("record", rows["record"][0])[0]
     del flat["entity_spans"]
-    (row,) = from_hub("record", "hub", list(flat), [flat])
-    checked, broken = check_rows("record", [row])
+    (row,) = from_hub(find_task("record"), "hub", list(flat), [flat])
+    checked, broken = check_rows(find_task("record"), [row])
     assert broken == []
-    assert build_examples("record", "val", checked)[0].labels == ("CNN", "Bob Ray", "Ann")
+    assert build_examples(find_task("record"), "val", checked)[0].labels == ("CNN", "Bob Ray", "Ann")
 
-    (absent,) = from_hub("record", "hub", list(flat), [{**flat, "entities": ["CNN", "Zed"]}])
+    (absent,) = from_hub(find_task("record"), "hub", list(flat), [{**flat, "entities": ["CNN", "Zed"]}])
     assert absent.problem == "entities ['Zed'] are not in the passage"
 
 
 @pytest.mark.parametrize("label", [-1, 3, None])
 def test_an_unlabelled_row_is_broken(rows: Rows, label: int | None) -> None:
     flat = {**flat_rows("cb", rows["cb"][0])[0], "label": label}
-    _, broken = check_rows("cb", from_hub("cb", "hub", list(flat), [flat]))
+    _, broken = check_rows(find_task("cb"), from_hub(find_task("cb"), "hub", list(flat), [flat]))
     assert [row.origin for row in broken] == ["hub:1"]
     assert broken[0].reasons[0].startswith("label: ")
 
@@ -119,17 +118,17 @@ def test_an_unlabelled_row_is_broken(rows: Rows, label: int | None) -> None:
 def test_two_texts_for_one_paragraph_are_a_problem(rows: Rows) -> None:
     flat = flat_rows("multirc", rows["multirc"][0])
     flat[1]["paragraph"] = "Another."
-    (row,) = from_hub("multirc", "hub", list(flat[0]), flat)
+    (row,) = from_hub(find_task("multirc"), "hub", list(flat[0]), flat)
     assert row.problem == "paragraph 3 or its question 12 has another text at hub:2"
 
 
 def test_other_columns_are_named() -> None:
     with pytest.raises(DataError, match=r"columns \['idx', 'label'\] are missing; found \['premise', 'hypothesis'\]"):
-        from_hub("rte", "hub", ["premise", "hypothesis"], [])
+        from_hub(find_task("rte"), "hub", ["premise", "hypothesis"], [])
 
 
 def test_what_cannot_be_loaded_says_what_to_do(hub: Path) -> None:
     with pytest.raises(
         DataError, match=r"cannot load cb/train of data set '.*nowhere' at revision abc[^$]*prepare.hub_id"
     ):
-        read_hub("cb", str(hub / "nowhere"), "abc")
+        read_hub(find_task("cb"), str(hub / "nowhere"), "abc")

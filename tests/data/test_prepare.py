@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from gfpet.data import TASKS, BrokenRowsError, generate_embedded, prepare_task, read_directory, read_examples
+from gfpet.data import (
+    BrokenRowsError,
+    find_task,
+    generate_embedded,
+    prepare_task,
+    read_directory,
+    read_examples,
+    shipped_tasks,
+)
 from gfpet.data.sources import Source
 
 from .conftest import Rows
@@ -24,7 +32,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 def test_manifest_says_where_everything_is_from(release: Callable[[Rows], Path], rows: Rows, tmp_path: Path) -> None:
     root = release({"multirc": rows["multirc"]})
     data = (root / "MultiRC" / "train.jsonl").read_bytes()
-    manifest = prepare_task("multirc", read_directory("multirc", root), tmp_path / "out", **SIZES)
+    manifest = prepare_task(find_task("multirc"), read_directory(find_task("multirc"), root), tmp_path / "out", **SIZES)
     assert manifest == json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     source = {"rows": 2, "examples": 6, "sha256": hashlib.sha256(data).hexdigest()}
     assert manifest["source"] == {
@@ -54,18 +62,18 @@ def test_broken_rows_of_both_splits_stop_it(release: Callable[[Rows], Path], row
     rows["copa"][1]["label"] = None
     root = release({"copa": rows["copa"]})
     with pytest.raises(BrokenRowsError) as caught:
-        prepare_task("copa", read_directory("copa", root), tmp_path / "out", **SIZES)
+        prepare_task(find_task("copa"), read_directory(find_task("copa"), root), tmp_path / "out", **SIZES)
     assert [row.origin for row in caught.value.rows] == [f"{root}/COPA/{split}.jsonl:2" for split in ("train", "val")]
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("task", list(shipped_tasks()))
 def test_the_generated_world_becomes_examples_the_same_each_time(task: str, tmp_path: Path) -> None:
     def source() -> Source:
-        return generate_embedded(task, 0, SIZES["train_size"], SIZES["dev_size"], SIZES["eval_size"])
+        return generate_embedded(find_task(task), 0, SIZES["train_size"], SIZES["dev_size"], SIZES["eval_size"])
 
-    manifest = prepare_task(task, source(), tmp_path / "first", **SIZES)
-    prepare_task(task, source(), tmp_path / "second", **SIZES)
+    manifest = prepare_task(find_task(task), source(), tmp_path / "first", **SIZES)
+    prepare_task(find_task(task), source(), tmp_path / "second", **SIZES)
     assert _files(tmp_path / "first") == _files(tmp_path / "second")
     counts = {split: written["examples"] for split, written in manifest["splits"].items()}
     assert counts["train"] >= 40

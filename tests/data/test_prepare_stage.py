@@ -15,7 +15,7 @@ import yaml
 
 import gfpet
 from gfpet.config import Params, Prepare
-from gfpet.data import TASKS, read_examples
+from gfpet.data import read_examples, shipped_tasks
 
 from .conftest import Rows
 
@@ -29,7 +29,9 @@ def run_stage(tmp_path: Path) -> Run:
     project.mkdir()
 
     def run(root: Path) -> subprocess.CompletedProcess[str]:
-        tasks = tuple(task for task, info in TASKS.items() if (root / info.folder).is_dir())
+        tasks = tuple(
+            name for name, task in shipped_tasks().items() if task.release and (root / task.release.folder).is_dir()
+        )
         params = Params(tasks=tasks, prepare=Prepare(source="directory", directory=str(root)))
         values: dict[str, Any] = params.model_dump(mode="json")
         (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
@@ -51,7 +53,7 @@ def test_every_task_is_written_and_counted(
     assert done.returncode == 0, done.stderr
     project = tmp_path / "project"
     values = json.loads((project / "metrics" / "prepare.json").read_text(encoding="utf-8"))["values"]
-    for task in TASKS:
+    for task in shipped_tasks():
         folder = project / "outputs" / "prepare" / task
         counts = {split: len(read_examples(folder / f"{split}.jsonl")) for split in ("train", "dev", "eval")}
         assert all(counts.values()), task

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from gfpet.data import build_examples, chance, majority, score
-from gfpet.data.rows import ROWS
+from gfpet.data import chance, majority, score
 from gfpet.errors import DataError
 from gfpet.synthetic import TASKS, Facts, baselines, facts_of_seed, generate, perfect_reader
 from gfpet.synthetic.lexicon import VALUES
 from gfpet.synthetic.reader import gold
 from gfpet.synthetic.tasks import Row
+from tests.synthetic.examples import examples_of
 
 TRAIN, EVALUATION = 2000, 1000
 LABELS = {
@@ -148,7 +148,7 @@ of the answers (50 and 66.7) and questions with all four right (1 in 16, and non
 
 def test_official_scores_of_knowing_everything_and_of_guessing(benchmark: tuple[str, list[Row], list[Row]]) -> None:
     task, _, evaluation = benchmark
-    examples = build_examples(task, "val", [ROWS[task].model_validate(row) for row in evaluation])
+    examples = examples_of(task, "val", evaluation)
     assert score(task, examples, choices(task, evaluation))["score"] == 1.0
     expected = GUESSES.get(task, (50.0, 50.0))
     assert 100 * chance(task, examples)["score"] == pytest.approx(expected[0], abs=1.0)

@@ -7,11 +7,10 @@ from itertools import islice
 
 import pytest
 
-from gfpet.data.build import build_examples
-from gfpet.data.rows import ROWS
 from gfpet.synthetic import TASKS, corpus, facts_of_seed, generate
 from gfpet.synthetic.lexicon import HOMONYMS, PORTRAITS, QUESTIONS, STATEMENTS, UNKNOWN, VALUES
 from gfpet.synthetic.prose import CHATTER, OPENERS
+from tests.synthetic.examples import examples_of
 
 DOCUMENTS = 20_000
 
@@ -120,7 +119,7 @@ def test_yes_and_no_never_follow_a_claim(sentences: list[str]) -> None:
 def test_no_evaluation_example_is_in_the_text(task: str, told: dict[str, str]) -> None:
     """Neither the context of an example, nor its last line with any of its candidates."""
     _, rows = generate(task, 0, 0, 1000)
-    for example in build_examples(task, "val", [ROWS[task].model_validate(row) for row in rows]):
+    for example in examples_of(task, "val", rows):
         line = example.context.split("\n")[-1]
         for name in told.keys() & set(re.findall(r"\w+", example.context)):
             assert example.context not in told[name]

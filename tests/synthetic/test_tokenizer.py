@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from gfpet.data.build import build_examples
-from gfpet.data.rows import ROWS
 from gfpet.synthetic import TASKS, corpus, generate
 from gfpet.synthetic.tokenizer import END, SENTINELS, build_tokenizer
+from tests.synthetic.examples import examples_of
 
 TOKENIZER = build_tokenizer()
 MARKS = set(".,:?@\n ")
@@ -70,7 +69,7 @@ def test_the_text_of_the_world_takes_one_token_a_word() -> None:
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_the_prompts_take_one_token_a_word(task: str) -> None:
     rows, _ = generate(task, 0, 300, 0)
-    for example in build_examples(task, "train", [ROWS[task].model_validate(row) for row in rows]):
+    for example in examples_of(task, "train", rows):
         for candidate in example.candidates:
             assert stray_bytes(example.context + candidate) == set(), example.context + candidate
         assert len(TOKENIZER(example.context + example.candidates[0])["input_ids"]) <= 48

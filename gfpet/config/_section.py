@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from gfpet.lm.registry import FAMILY_NAMES, KIND_NAMES, TUNING_METHODS
+
 Task = Literal["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
-Kind = Literal["lora", "adapter", "prefix"]
-FamilyName = Literal["gpt2", "llama", "t5"]
+if TYPE_CHECKING:
+    # Names of the registry: known when the program runs, not to the type checker.
+    Kind = str
+    FamilyName = str
+    TuningMethod = str
+else:
+    Kind = Literal[KIND_NAMES]
+    FamilyName = Literal[FAMILY_NAMES]
+    TuningMethod = Literal[TUNING_METHODS]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli_errors import errors_as_text
-from gfpet.errors import ConfigError
+from gfpet.errors import ConfigError, unknown
+from gfpet.lm.registry import KIND_NAMES, TUNING_METHODS
 from tasks.workspace import find_root
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ memory = typer.Typer(
     name="memory", help="Peak memory of every method, without its hardware or its weights.", no_args_is_help=True
 )
 
+
+def _known_kind(name: str) -> str:
+    if name not in KIND_NAMES:
+        raise typer.BadParameter(unknown("kind of module", name, KIND_NAMES))
+    return name
+
+
+Kind = Annotated[str, typer.Option(help=f"Kind of module of gfpet: {', '.join(KIND_NAMES)}.", callback=_known_kind)]
 Preset = Annotated[str | None, typer.Option(help="Settings of presets/NAME.yaml; by default params.yaml as it is.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", "-S", metavar="KEY=VALUE", help="Change one key, as in prune.factor=8.")
@@ -102,7 +111,7 @@ def plan(
     small: Small = None,
     batch: Batch = None,
     length: Length = None,
-    kind: Annotated[str, typer.Option(help="Kind of module: lora, adapter or prefix.")] = "lora",
+    kind: Kind = "lora",
     as_json: Json = False,
 ) -> None:
     """Which stages fit in a budget, which settings make the others fit, and what that costs in time."""
@@ -135,7 +144,7 @@ def plan(
 @memory.command()
 def profile(
     stage: Annotated[
-        str, typer.Argument(help="bridge, tune S, or a gradient method of L: full, lora, adapter, prefix.")
+        str, typer.Argument(help=f"bridge, tune S, or a gradient method of L: {', '.join(TUNING_METHODS)}.")
     ],
     preset: Preset = None,
     overrides: Overrides = None,
@@ -143,7 +152,7 @@ def profile(
     small: Small = None,
     batch: Batch = None,
     length: Length = None,
-    kind: Annotated[str, typer.Option(help="Kind of module in `bridge` and `tune S`.")] = "lora",
+    kind: Kind = "lora",
     as_json: Json = False,
 ) -> None:
     """What is alive at the peak of a stage, by category and by the module that made it; also as a plot."""
@@ -173,7 +182,8 @@ def profile(
 @memory.command()
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(help="full, lora, adapter, prefix, mezo, ladder side-tuning, gfpet.")
+        list[str] | None,
+        typer.Argument(help=f"{', '.join(TUNING_METHODS)}, mezo, ladder side-tuning, gfpet."),
     ] = None,
     preset: Preset = None,
     overrides: Overrides = None,
@@ -181,7 +191,7 @@ def check(
     small: Small = None,
     batch: Batch = None,
     length: Length = None,
-    kind: Annotated[str, typer.Option(help="Kind of module of gfpet.")] = "lora",
+    kind: Kind = "lora",
     stages: Annotated[
         list[str] | None, typer.Option("--stage", help="Only this stage of gfpet; may be repeated.")
     ] = None,

@@ -22,7 +22,7 @@ class ResultRow:
     """Path or hub id of the large model."""
     task: str
     kind: str = ""
-    """`lora`, `adapter`, `prefix`; empty where no module takes part."""
+    """Kind of module, a name of `gfpet.lm.registry.KINDS`; empty if no module takes part."""
     method: str
     """`zero_shot`, `small_tuned`, `bridge_alone`, `plugged`, `random_w_plug`, `full`, `gradient`; the report adds
     `chance` and `majority`."""

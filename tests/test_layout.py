@@ -35,8 +35,8 @@ CANNOT_CHANGE_A_RESULT = {
 ONLY_FOR = {"gfpet.synthetic": {"prepare", "pretrain"}}
 """Packages that others import with `gfpet.data` and never call: they get what it makes as files."""
 
-READ_BEFORE_THE_START = {"kinds", "modules.prefix.length"}
-"""Parameters that the shared loader compares with the model's length and then leaves alone."""
+READ_BEFORE_THE_START = {"kinds"}
+"""Parameters that a shared helper asks for and that change no result of a stage which does not name them."""
 
 NOT_CALLED = {
     "bridge": {"modules"},

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from gfpet.data.examples import Example
-from gfpet.lm.families import Dims, Family, StackDims, stack_of
+from gfpet.lm import registry
+from gfpet.lm.families import EMBEDDINGS, Dims, Family, Padded, StackDims, stack_of
 from gfpet.lm.families.gpt2 import GPT2
 from gfpet.lm.models import LoadedModel
-from gfpet.lm.modules import PetModule, start_adapter, start_lora, start_prefix
+from gfpet.lm.modules import KINDS, PetModule
 from gfpet.lm.scoring import Split, TaskData, encode
 
 VOCABULARY = 257
@@ -128,31 +129,36 @@ def shaken(module: PetModule, seed: int = 5, size: float = 0.3) -> PetModule:
     )
 
 
-def tiny_module(kind: str, model: nn.Module, *, seed: int = 5, family: Family = GPT2) -> PetModule:
+KIND_NAMES = registry.KIND_NAMES
+_TINY_OPTIONS: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 3, "alpha": 6.0, "target_modules": ("attn.q", "attn.v", "attn.o", "mlp.up", "mlp.down")},
+    "adapter": {"bottleneck": 4, "target_modules": ("attn.o", "mlp.down")},
+}
+
+
+def tiny_options(kind: str) -> dict[str, Any]:
+    """Options of a kind for tiny models: the registry's defaults, with small counts."""
+    defaults = registry.KINDS[kind].options
+    return _TINY_OPTIONS.get(kind) or {
+        name: min(value, 4) if isinstance(value, int) else value for name, value in defaults.items()
+    }
+
+
+def maps_at(space: str, layers: int) -> int:
+    """Number of maps of a space: one for each layer that a module sits in."""
+    return 1 if stack_of(space) == EMBEDDINGS else layers
+
+
+def tiny_module(
+    kind: str, model: nn.Module, *, seed: int = 5, family: Family = GPT2, options: dict[str, Any] | None = None
+) -> PetModule:
     """A module of a kind that changes the model's output."""
-    generator = torch.Generator().manual_seed(seed)
-    if kind == "lora":
-        target_modules = family.expanded(("attn.q", "attn.v", "attn.o", "mlp.up", "mlp.down"))
-        module = start_lora(model, family, rank=3, alpha=6.0, target_modules=target_modules, generator=generator)
-    elif kind == "adapter":
-        target_modules = family.expanded(("attn.o", "mlp.down"))
-        module = start_adapter(model, family, bottleneck=4, target_modules=target_modules, generator=generator)
-    else:
-        depths = family.depths_of(model)
-        keys, values = (
-            {
-                name: torch.randn(
-                    depths[stack_of(name)], 5, family.target_widths(model, f"{name}.k")[1], generator=generator
-                )
-                for name in family.attentions
-            }
-            for _ in range(2)
-        )
-        module = start_prefix(family, length=4, keys=keys, values=values)
+    texts = {stack.name: Padded(some_ids(1, 7, seed=seed), (7,)) for stack in family.stacks}
+    with torch.no_grad():
+        options = options or tiny_options(kind)
+        module = KINDS[kind].start(model, family, options, texts, torch.Generator().manual_seed(seed))
     return shaken(module, seed)
 
-
-KIND_NAMES = ("lora", "adapter", "prefix")
 
 VERBALIZER = [
     Example(

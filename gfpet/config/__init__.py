@@ -19,7 +19,7 @@ from gfpet.config._file import (
     with_values,
 )
 from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Pair
-from gfpet.config._params import Params
+from gfpet.config._params import Params, positions_before
 from gfpet.config._section import TargetModule
 from gfpet.config._tasks import OWN_TASKS, SHIPPED_TASKS, task_file, task_names
 from gfpet.config._training import Heal, Loop, Optimisation
@@ -43,6 +43,7 @@ __all__ = [
     "flatten_keys",
     "is_hub_id",
     "load_params",
+    "positions_before",
     "preset_names",
     "task_file",
     "task_names",

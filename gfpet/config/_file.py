@@ -23,6 +23,7 @@ from gfpet.config._params import Params
 from gfpet.config._section import PROJECT
 from gfpet.config._yaml_edit import write_values
 from gfpet.errors import ConfigError, nearest, unknown
+from gfpet.lm.registry import FAMILY_NAMES
 
 Change = tuple[str, Any, Any]
 """A dotted key, its old value and its new one; an old value of None may also mean that the key was missing."""
@@ -310,8 +311,7 @@ def checkpoints(params: Params, family: str) -> tuple[Checkpoint, LargeCheckpoin
     Raises:
         ConfigError: no such family.
     """
-    known = [name for name in type(params.models).model_fields if hasattr(getattr(params.models, name), "large")]
-    if family not in known:
-        raise ConfigError(unknown("family", family, known))
+    if family not in FAMILY_NAMES:
+        raise ConfigError(unknown("family", family, FAMILY_NAMES))
     pair = getattr(params.models, family)
     return pair.small, pair.large

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import model_validator
+from pydantic import create_model, model_validator
 
 from gfpet.config._section import Dtype, Positive, PositiveFloat, Section
+from gfpet.lm.registry import FAMILY_NAMES
 
 DERIVE = "derive"
 """The path of a small model that is made from the large one."""
@@ -58,8 +59,8 @@ class Pair(Section):
         return self
 
 
-class Models(Section):
-    """The pair of each family, and where they run."""
+class _Common(Section):
+    """Where the models run."""
 
     device: str = "auto"
     """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1`, ..."""
@@ -68,15 +69,20 @@ class Models(Section):
     max_length: Positive = 240
     """Tokens of context and candidate together (of either, where an encoder reads the context); longer contexts lose
     their beginning."""
-    gpt2: Pair = Pair(
-        small=Checkpoint(path="checkpoints/gpt2/small"),
-        large=LargeCheckpoint(path="checkpoints/gpt2/large"),
-    )
-    llama: Pair = Pair(
-        small=Checkpoint(path="checkpoints/llama/small"),
-        large=LargeCheckpoint(path="checkpoints/llama/large"),
-    )
-    t5: Pair = Pair(
-        small=Checkpoint(path="checkpoints/t5/small"),
-        large=LargeCheckpoint(path="checkpoints/t5/large"),
-    )
+
+
+def _pair(family: str) -> Pair:
+    small, large = (f"checkpoints/{family}/{size}" for size in ("small", "large"))
+    return Pair(small=Checkpoint(path=small), large=LargeCheckpoint(path=large))
+
+
+def _all_models() -> type[_Common]:
+    fields: dict[str, Any] = {family: (Pair, _pair(family)) for family in FAMILY_NAMES}
+    doc = "The pair of each family, and where they run."
+    return create_model("Models", __base__=_Common, __doc__=doc, **fields)
+
+
+if TYPE_CHECKING:
+    Models = _Common
+else:
+    Models = _all_models()

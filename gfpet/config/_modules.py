@@ -1,35 +1,34 @@
-"""Section `modules`: shapes of the three kinds."""
+"""Section `modules`: the options of each kind, made from the entries of `gfpet.lm.registry`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from pydantic import create_model
+
 from gfpet.config._section import Chosen, Positive, PositiveFloat, Section, TargetModule
+from gfpet.lm.registry import KINDS, Default, KindEntry
 
 
-class Lora(Section):
-    """LoRA (Hu et al. 2021)."""
-
-    rank: Positive = 8
-    alpha: PositiveFloat = 16.0
-    """The update is scaled by alpha / rank."""
-    target_modules: Chosen[TargetModule] = ("attn.q", "attn.v")
+def _type(default: Default) -> Any:
+    """What is allowed where the default is a count, a positive number or a list of target modules."""
+    if isinstance(default, int):
+        return Positive
+    return PositiveFloat if isinstance(default, float) else Chosen[TargetModule]
 
 
-class Adapter(Section):
-    """Bottleneck adapter (Houlsby et al. 2019)."""
-
-    bottleneck: Positive = 16
-    target_modules: Chosen[TargetModule] = ("attn.o", "mlp.down")
+def _options(entry: KindEntry) -> type[Section]:
+    fields: dict[str, Any] = {name: (_type(default), default) for name, default in entry.options.items()}
+    return create_model(entry.name.title(), __base__=Section, __doc__=f"Options of kind `{entry.name}`.", **fields)
 
 
-class Prefix(Section):
-    """Prefix tuning (Li and Liang 2021)."""
+def _all_options() -> type[Section]:
+    sections = {name: _options(entry) for name, entry in KINDS.items()}
+    fields: dict[str, Any] = {name: (section, section()) for name, section in sections.items()}
+    return create_model("Modules", __base__=Section, __doc__="Options of every kind of module.", **fields)
 
-    length: Positive = 8
 
-
-class Modules(Section):
-    """Shapes of the three kinds of module."""
-
-    lora: Lora = Lora()
-    adapter: Adapter = Adapter()
-    prefix: Prefix = Prefix()
+if TYPE_CHECKING:
+    Modules = Section
+else:
+    Modules = _all_options()

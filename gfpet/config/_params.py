@@ -10,6 +10,7 @@ from gfpet.config._models import Models
 from gfpet.config._modules import Modules
 from gfpet.config._section import Chosen, Distinct, FamilyName, Kind, NonNegative, Section, Task
 from gfpet.config._training import Bridge, Derive, Readout, Reference, Tune
+from gfpet.lm.registry import DEFAULT_KINDS, FAMILY_NAMES, KINDS
 
 
 class Params(Section):
@@ -17,9 +18,9 @@ class Params(Section):
 
     preset: str = "quick"
     """Name of the preset that was applied last; for the record only."""
-    families: Chosen[FamilyName] = ("gpt2",)
+    families: Chosen[FamilyName] = FAMILY_NAMES[:1]
     tasks: Chosen[Task] = ("boolq", "cb", "copa")
-    kinds: Distinct[Kind] = ("lora", "adapter", "prefix")
+    kinds: Distinct[Kind] = DEFAULT_KINDS
     """What is carried over from S. Empty: nothing; L is adapted by the direct write alone."""
     seeds: Chosen[NonNegative] = (0,)
     synthetic: Synthetic = Synthetic()
@@ -50,3 +51,16 @@ class Params(Section):
                 "needs none: name a kind, or add 'readout'"
             )
         return self
+
+
+def positions_before(params: Params) -> tuple[str, int]:
+    """The most positions that a module of one of `kinds` takes before the text, and the key that says so.
+
+    Empty and 0 if no kind takes any.
+    """
+    taken = {"": 0}
+    for name in params.kinds:
+        if option := KINDS[name].positions:
+            taken[f"modules.{name}.{option}"] = getattr(getattr(params.modules, name), option)
+    key = max(taken, key=lambda each: taken[each])
+    return key, taken[key]

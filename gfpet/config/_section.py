@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gfpet.config._tasks import task_names
 from gfpet.errors import nearest
+from gfpet.lm.registry import FAMILY_NAMES, KIND_NAMES, TUNING_METHODS
 
 PROJECT = "project"
 """Key of the validation context: the folder whose own tasks are allowed too; without it, the current folder."""
@@ -25,8 +26,15 @@ def _task(value: object, info: Any) -> object:
 
 Task = Annotated[str, BeforeValidator(_task)]
 """Name of a shipped task, or of one of the project's own."""
-Kind = Literal["lora", "adapter", "prefix"]
-FamilyName = Literal["gpt2", "llama", "t5"]
+if TYPE_CHECKING:
+    # Names of the registry: known when the program runs, not to the type checker.
+    Kind = str
+    FamilyName = str
+    TuningMethod = str
+else:
+    Kind = Literal[KIND_NAMES]
+    FamilyName = Literal[FAMILY_NAMES]
+    TuningMethod = Literal[TUNING_METHODS]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

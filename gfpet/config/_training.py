@@ -6,7 +6,18 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gfpet.config._section import Distinct, Dtype, Fraction, Kind, NonNegative, Positive, PositiveFloat, Section
+from gfpet.config._section import (
+    Distinct,
+    Dtype,
+    Fraction,
+    Kind,
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Section,
+    TuningMethod,
+)
+from gfpet.lm.registry import DEFAULT_KINDS, KINDS
 
 Checkpointing = bool | Literal["auto"]
 """Recompute activations in the backward pass instead of keeping them; `auto`: in models of 50M parameters or more."""
@@ -68,11 +79,15 @@ class Derive(Section):
         return self
 
 
+def _learning_rates() -> dict[Kind, float]:
+    return {name: entry.learning_rate for name, entry in KINDS.items()}
+
+
 class Tune(Optimisation):
     """Stage `tune`: a module on the small model."""
 
     epochs: Positive = 8
-    learning_rate: dict[Kind, PositiveFloat] = {"lora": 3e-3, "adapter": 3e-3, "prefix": 1e-1}  # noqa: RUF012  (pydantic copies it)
+    learning_rate: dict[Kind, PositiveFloat] = Field(default_factory=_learning_rates)
 
 
 class Reference(Optimisation):
@@ -82,14 +97,11 @@ class Reference(Optimisation):
     gradient_checkpointing: Checkpointing = False
     dtype: Dtype = "float32"
     """Data type of L's weights here, whatever it is where L only runs forward."""
-    methods: Distinct[Literal["full", "lora", "adapter", "prefix"]] = ("lora", "adapter", "prefix")
+    methods: Distinct[TuningMethod] = DEFAULT_KINDS
     """Full fine-tuning takes the most time and memory. An empty list leaves the columns that need them empty."""
-    learning_rate: dict[Literal["full", "lora", "adapter", "prefix"], PositiveFloat] = {  # noqa: RUF012  (pydantic copies it)
-        "full": 3e-4,
-        "lora": 3e-3,
-        "adapter": 3e-3,
-        "prefix": 1e-1,
-    }
+    learning_rate: dict[TuningMethod, PositiveFloat] = Field(
+        default_factory=lambda: {"full": 3e-4, **_learning_rates()}
+    )
 
 
 class Activations(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gfpet.estimate._compare import compare
 from gfpet.estimate._derive import derived_shape
 from gfpet.estimate._fake import fake_tensors
-from gfpet.estimate._methods import GRADIENT, OTHERS, Method, Peaks, run_method
+from gfpet.estimate._methods import OTHERS, Method, Peaks, run_method
 from gfpet.estimate._mezo import mezo_step
 from gfpet.estimate._ours import kind_stages, shared_stages
 from gfpet.estimate._plan import Fit, plan_within
@@ -18,7 +18,6 @@ from gfpet.estimate._workload import Shape, Workload, parameters_of, shaped
 
 __all__ = [
     "CURVE",
-    "GRADIENT",
     "KNOWN",
     "OTHERS",
     "OURS",

@@ -13,6 +13,7 @@ from gfpet.estimate._mezo import mezo_step
 from gfpet.estimate._workload import Shape, Workload, make_bridge, shaped
 from gfpet.lm.models import FrozenModel, LoadedModel
 from gfpet.lm.modules import inserted
+from gfpet.lm.registry import DEFAULT_KINDS
 from gfpet.lm.scoring import backbone_of, candidate_scores, collate, head_of, predict, ranking_loss
 from gfpet.lm.training import Hooks, Settings, start_module, tune_all, tune_module
 from gfpet.memory import MemoryReading, Resident, measure
@@ -34,9 +35,8 @@ class Method:
         return f"{self.name}, checkpointed" if self.checkpointed else self.name
 
 
-GRADIENT = ("full", "lora", "adapter", "prefix")
 OTHERS = (
-    *(Method(name, again) for name in GRADIENT for again in (False, True)),
+    *(Method(name, again) for name in ("full", *DEFAULT_KINDS) for again in (False, True)),
     Method("mezo"),
     Method("ladder side-tuning"),
 )

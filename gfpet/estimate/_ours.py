@@ -227,9 +227,7 @@ def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: P
     """Fitting `W_plug`, and how well it does."""
     section, frozen = params.align, FrozenModel(large.model)
     modules = params.modules
-    targets = targets_by_kind(
-        small.family, params.kinds, lora=modules.lora.target_modules, adapter=modules.adapter.target_modules
-    )
+    targets = targets_by_kind(small.family, {kind: getattr(modules, kind).model_dump() for kind in params.kinds})
     reads, writes = spaces_for(targets)
     pairs = _pairs(small, large, params)
     text = work.split(small.family, 2, section.batch_size).encoded

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gfpet.estimate._methods import GRADIENT
 from gfpet.estimate._run import Estimate
-
-_PEFT = tuple(name for name in GRADIENT if name != "full")
+from gfpet.lm.registry import KIND_NAMES
 
 
 def ratios(found: Sequence[Estimate], one: Estimate) -> dict[str, float | None]:
-    """`ratio_to_full`, `ratio_to_best_peft` (the lowest of LoRA, adapter and prefix without checkpointing) and
-    `ratio_to_lora_checkpointed`: their peak over this method's; None where the other was not predicted."""
+    """`ratio_to_full`, `ratio_to_best_peft` (the lowest of all kinds of module without checkpointing) and
+    `ratio_to_lora_checkpointed`: their peak over this method's; None if the other was not estimated."""
     plain = {each.method: each.peak for each in found if not each.checkpointed and not each.kind}
     again = {each.method: each.peak for each in found if each.checkpointed}
-    peft = [plain[name] for name in _PEFT if name in plain]
+    peft = [plain[name] for name in KIND_NAMES if name in plain]
     against = {
         "ratio_to_full": plain.get("full"),
         "ratio_to_best_peft": min(peft) if peft else None,

@@ -43,10 +43,10 @@ def captured(
         ModelError: the family has no such target.
     """
     spaces = set(spaces)
-    depths = family.depths_of(model)
+    stacks = {space: stack_of(space) for space in spaces}
+    depths = {stack: len(family.blocks_of(model, stack)) for stack in set(stacks.values())}
     found: Captured = {
-        space: [torch.empty(0)] * (depths[stack_of(space)] + (space == residual_of(stack_of(space))))
-        for space in spaces
+        space: [torch.empty(0)] * (depths[stack] + (space == residual_of(stack))) for space, stack in stacks.items()
     }
 
     def keep(space: str, layer: int, states: Tensor) -> None:

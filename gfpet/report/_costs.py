@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gfpet.lm.registry import KINDS
 from gfpet.report._collect import FAMILY_STAGES, STAGES, Phases
 
 ROUTES: dict[str, tuple[str, ...]] = {
@@ -83,10 +84,10 @@ def _tried(method: str, kind: str, strategy: str, among: Sequence[str]) -> tuple
 
 
 def _has(kind: str, strategy: str) -> bool:
-    """Whether a kind of module has a strategy: no kind has the direct write alone, a prefix no factors."""
+    """Whether a kind of module has a strategy. Without a kind there is the readout alone."""
     if not kind:
         return strategy == "readout"
-    return kind != "prefix" or strategy not in ("scaling", "blockwise_scaling")
+    return KINDS[kind].scalable or strategy not in ("scaling", "blockwise_scaling")
 
 
 def cost_of(

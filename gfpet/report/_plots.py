@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfpet.errors import DataError
+from gfpet.lm.registry import KINDS
 from gfpet.report._collect import FAMILY_STAGES, Collected, mean
 from gfpet.report._costs import route_of
 from gfpet.report._rows import ReportRow, write_csv
@@ -30,7 +31,7 @@ _COLOURS = {
     "full": "#CC79A7",
 }
 _OTHER = "#009E73"
-_MARKERS = {"": "D", "lora": "o", "adapter": "s", "prefix": "^"}
+_MARKERS = {"": "D"} | {name: entry.marker for name, entry in KINDS.items()}
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,

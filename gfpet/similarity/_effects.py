@@ -32,7 +32,8 @@ _RSA_TOKENS = 200
 def residuals(model: nn.Module, family: Family, batches: Sequence[Batch], *, tokens: int) -> Effects:
     """The residual stream after each block, at no more than `tokens` evenly spaced tokens of its stack's text.
 
-    The caller opens inference mode, and inserts a module if there is to be one.
+    The caller opens inference mode, and inserts a module if there is to be one. Positions that it puts before the text
+    are left out.
     """
     stacks = [stack.name for stack in family.stacks]
     total = {stack: sum(sum(batch.texts[stack].lengths) for batch in batches) for stack in stacks}
@@ -45,7 +46,8 @@ def residuals(model: nn.Module, family: Family, batches: Sequence[Batch], *, tok
         for stack, real in batch.is_real.items():
             stride = max(1, -(-total[stack] // tokens))
             first = -seen[stack] % stride
-            new += [states[real][first::stride].float() for states in found[residual_of(stack)][1:]]
+            of_text = (states[:, -real.shape[1] :] for states in found[residual_of(stack)][1:])
+            new += [states[real][first::stride].float() for states in of_text]
             seen[stack] += sum(batch.texts[stack].lengths)
         kept.append(new)
     return [torch.cat(parts) for parts in zip(*kept, strict=True)]

@@ -1,42 +1,27 @@
 """Similarity of what modules are: their updates `ΔW = U V` after a map, layer by layer and target by target.
 
-LoRA      U = B          V = A         (the factors themselves are free up to an invertible r × r, their
-adapter   U = up         V = down       product is not; the adapter's is its linearisation)
-prefix    U = Kᵀ         V = V         (a prefix is near an adapter with the keys below and the values above,
-                                        He et al. 2022, arXiv:2110.04366; its vectors have no order)
+The factors are free up to an invertible r × r matrix, their product is not. Each kind says what U and V are
+(`gfpet.lm.modules.Kind.updates`): B and A of LoRA, for example.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gfpet.lm.modules import PetModule, by_block, split_name
+from gfpet.lm.modules import KINDS, PetModule, Update, by_block
 from gfpet.similarity._grid import Block, mean_over
 
-_FACTORS = {"lora": ("B", "A"), "adapter": ("up", "down")}
 
-Update = tuple[Tensor, Tensor]
-"""`U [d_out, r]`, `V [r, d_in]`."""
-
-
-def factors(module: PetModule) -> dict[Block, dict[str, Update]]:
-    """The factors of a module's updates, by block and target (of a prefix: attention); float64, `scale` left out."""
-    found: dict[Block, dict[str, Update]] = {}
+def factors(module: PetModule) -> dict[Block, Mapping[str, Update]]:
+    """The factors of a module's updates, by block and place; float64, `scale` left out."""
+    found: dict[Block, Mapping[str, Update]] = {}
     for stack, layer, tensors in by_block(module):
         exact = {name: tensor.detach().double() for name, tensor in tensors.items()}
-        if module.kind == "prefix":
-            attentions = sorted({split_name(name)[0].rpartition(".")[0] for name in exact})
-            found[stack, layer] = {
-                name: (exact[f"{name}.k.prefix"].T, exact[f"{name}.v.prefix"]) for name in attentions
-            }
-            continue
-        left, right = _FACTORS[module.kind]
-        target_modules = sorted({split_name(name)[0] for name in exact})
-        found[stack, layer] = {
-            target: (exact[f"{target}.{left}"], exact[f"{target}.{right}"]) for target in target_modules
-        }
+        found[stack, layer] = KINDS[module.kind].updates(exact)
     return found
 
 

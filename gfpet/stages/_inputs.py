@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from transformers.utils import logging
 
-from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Loop, Pair, Params
+from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Loop, Pair, Params, positions_before
 from gfpet.errors import ConfigError
 from gfpet.lm.models import LoadedModel, find_device, load_pretrained, offloaded
 from gfpet.lm.scoring import TaskData, load_task
@@ -34,7 +34,7 @@ def load_model(
 
     Raises:
         ModelError: the checkpoint or the device does not fit.
-        ConfigError: rows and prefix together are longer than the model's positions.
+        ConfigError: rows, and what a module puts before them, are longer than the model's positions.
     """
     torch.set_num_threads(params.models.threads)
     # It warns of padding without a mask, which is right here: rows are padded on the right, and decoders are causal.
@@ -57,11 +57,12 @@ def load_model(
         # Standard error, like a stage's own lines: this may be slow, and is to be seen.
         print(f"parts of {loaded.name} on {', '.join(f'{k}: {n}' for k, n in kept.items())}", file=sys.stderr)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    prefix = params.modules.prefix.length if "prefix" in params.kinds else 0
-    if positions is not None and params.models.max_length + prefix > positions:
+    key, before = positions_before(params)
+    if positions is not None and params.models.max_length + before > positions:
+        together = f" and {key}={before} together are" if key else " is"
         raise ConfigError(
-            f"models.max_length={params.models.max_length} and modules.prefix.length={prefix} together are more than "
-            f"the {positions} positions of {loaded.name}; lower models.max_length to {positions - prefix} or less."
+            f"models.max_length={params.models.max_length}{together} more than the {positions} positions of "
+            f"{loaded.name}; lower models.max_length to {positions - before} or less."
         )
     return loaded
 

@@ -1,4 +1,4 @@
-"""Stage `align`: closed-form `W_plug` between the activations of S and L, and the layer assignment. Forward passes only.
+"""Stage `align`: closed-form `W_plug` between the activations of S and L, and the layer assignment; forward only.
 
 Usage: python -m gfpet.stages.align FAMILY
 """
@@ -61,9 +61,8 @@ def align(family: str) -> None:
             else:
                 pairs = layer_assignment(section.layer_assignment, depths[0], depths[1], likeness)
             modules = run.params.modules
-            targets = targets_by_kind(
-                small.family, run.params.kinds, lora=modules.lora.target_modules, adapter=modules.adapter.target_modules
-            )
+            options = {kind: getattr(modules, kind).model_dump() for kind in run.params.kinds}
+            targets = targets_by_kind(small.family, options)
             reads, writes = spaces_for(targets)
             asked = {"reads": reads, "writes": writes}
             centre = section.centre and section.method != "identity"

@@ -35,7 +35,8 @@ def test_an_effect_is_the_difference_after_each_block(kind: str) -> None:
     assert [effect.shape for effect in found] == [(TOKENS, 16)] * 3
     count = sum(BATCHES[0].texts["decoder"].lengths)
     for layer, effect in enumerate(found):
-        expected = (after[RESIDUAL][layer + 1] - before[RESIDUAL][layer + 1])[BATCHES[0].is_real["decoder"]]
+        plain_states, is_real = before[RESIDUAL][layer + 1], BATCHES[0].is_real["decoder"]
+        expected = (after[RESIDUAL][layer + 1][:, -is_real.shape[1] :] - plain_states)[is_real]
         assert torch.equal(effect[:count], expected)
         assert effect.abs().max() > 0
 

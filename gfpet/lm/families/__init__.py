@@ -1,16 +1,16 @@
-"""Model families: one file of names each, and one word below to find it."""
+"""Model families: one file each, listed in `gfpet.lm.registry`."""
 
 from __future__ import annotations
 
 from gfpet.errors import ModelError, unknown
 from gfpet.lm.families._dims import Dims, StackDims
-from gfpet.lm.families._family import Attention, Family, Stack, TargetModule, stack_of
+from gfpet.lm.families._family import EMBEDDINGS, Attention, Family, Stack, TargetModule, stack_of
 from gfpet.lm.families._texts import Padded, Template, Texts
-from gfpet.lm.families.gpt2 import GPT2
-from gfpet.lm.families.llama import LLAMA
-from gfpet.lm.families.t5 import T5
+from gfpet.lm.registry import FAMILIES as _ENTRIES
+from gfpet.lm.registry import load_entry
 
-FAMILIES = {family.name: family for family in (GPT2, LLAMA, T5)}
+FAMILIES: dict[str, Family] = {name: load_entry(entry) for name, entry in _ENTRIES.items()}
+"""All families, by name."""
 
 
 def find_family(name: str) -> Family:
@@ -25,6 +25,7 @@ def find_family(name: str) -> Family:
 
 
 __all__ = [
+    "EMBEDDINGS",
     "FAMILIES",
     "Attention",
     "Dims",

@@ -49,8 +49,10 @@ class Dims:
 
     def size(self, stack: str, axis: str) -> int:
         """Width of an axis (`gfpet.lm.families.TargetModule.reads`) in a stack."""
+        if axis == "residual":
+            return self.width
         of = self.stacks[stack]
-        sizes = {"residual": self.width, "inner": of.inner, "kv": of.kv, "heads": of.heads, "ffn": of.ffn}
+        sizes = {"inner": of.inner, "kv": of.kv, "heads": of.heads, "ffn": of.ffn}
         return sizes[axis.removeprefix("cross_")]
 
     @classmethod

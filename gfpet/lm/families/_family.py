@@ -1,7 +1,9 @@
 """What the rest of gfpet knows of a model family: names, and how its stacks of blocks are run.
 
-A family has one stack of blocks (`decoder`) or two (`encoder`, `decoder`). The names of target modules, of spaces and of module
-tensors begin with their stack (`encoder.attn.q.A`) where there are two, and without it (`attn.q.A`) where there is one.
+A family has one stack of blocks (`decoder`) or two (`encoder`, `decoder`). The names of target modules, of spaces and of
+module tensors begin with their stack (`encoder.attn.q.A`) if there are two, and without it (`attn.q.A`) if there is one.
+
+The input embedding of the first stack is a target module of its own, `embeddings`, and counts as a stack of one layer.
 """
 
 from __future__ import annotations
@@ -19,16 +21,18 @@ from gfpet.lm.families._dims import Dims
 from gfpet.lm.families._texts import Template, Texts
 
 STACKS = ("encoder", "decoder")
+EMBEDDINGS = "embeddings"
+"""The input embedding: its name as a target module, and the stack of one layer that it stands for."""
 
 
 def stack_of(name: str) -> str:
     """The stack that a target, space, attention or tensor belongs to, from its name alone.
 
-    >>> stack_of("encoder.attn.q.A"), stack_of("attn.q.A")
-    ('encoder', 'decoder')
+    >>> stack_of("encoder.attn.q.A"), stack_of("attn.q.A"), stack_of("embeddings.prompt")
+    ('encoder', 'decoder', 'embeddings')
     """
     first = name.partition(".")[0]
-    return first if first in STACKS else "decoder"
+    return first if first in (*STACKS, EMBEDDINGS) else "decoder"
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ class Stack:
     target_modules: Mapping[str, TargetModule]
     """By their standard names (docs/design.md), without the stack."""
     axes: Mapping[str, tuple[str, ...]]
-    """Axes of each weight of a block, by its name in the block: an axis of `TargetModule`, `heads` (one value a query head),
-    or `3*inner` and the like for a fused map; `-` is an axis that stays whole."""
+    """Axes of each weight of a block, by its name in the block: an axis of `TargetModule`, `heads` (one value a query
+    head), or `3*inner` and the like for a fused map; `-` is an axis that stays whole."""
     shared_heads: bool = False
     """The heads of `attn` are one set for all blocks (a position bias that all of them use)."""
 
@@ -95,6 +99,9 @@ class Family:
     """The forward pass up to the head: the decoder's last hidden states `[rows, length, d]`, as the head reads them."""
     outer_axes: Mapping[str, tuple[str, ...]]
     """Axes of the weights outside of blocks, by their names in the model."""
+    embeddings: str
+    """Attribute path of the first stack's input embedding. The part that holds it takes `input_ids` or
+    `inputs_embeds`."""
     dropouts: tuple[str, ...]
     """Names of the dropout probabilities in the configuration."""
     dims: Callable[[Any], Dims]
@@ -139,6 +146,8 @@ class Family:
         Raises:
             ModelError: this family has no such target; names the nearest.
         """
+        if name == EMBEDDINGS:
+            return TargetModule("", reads="-", writes="residual")
         if name not in self.target_modules:
             raise ModelError(unknown(f"target of family {self.name}", name, self.target_modules))
         return self.target_modules[name]
@@ -160,15 +169,19 @@ class Family:
 
     def text_of(self, space: str) -> str:
         """The stack whose positions the activations of a space (`<target>.<in|out>`, `<stack>.residual`) have."""
+        if stack_of(space) == EMBEDDINGS:
+            return self.stacks[0].name
         target = self.target_modules.get(space.rpartition(".")[0])
         return target.positions if target and target.positions else stack_of(space)
 
     def blocks_of(self, model: nn.Module, stack: str) -> list[nn.Module]:
-        """The blocks of a stack, first to last."""
+        """The blocks of a stack, first to last; of the embeddings, the input embedding itself."""
+        if stack == EMBEDDINGS:
+            return [model.get_submodule(self.embeddings)]
         return list(model.get_submodule(self.stack(stack).blocks).children())
 
     def depths_of(self, model: nn.Module) -> dict[str, int]:
-        """Number of blocks of each stack."""
+        """Number of blocks of each stack; the embeddings are not among them."""
         return {stack.name: len(self.blocks_of(model, stack.name)) for stack in self.stacks}
 
     def attentions_of(self, model: nn.Module, name: str) -> list[nn.Module]:

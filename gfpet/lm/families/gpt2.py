@@ -94,6 +94,7 @@ GPT2 = Family(
         "transformer.ln_f.weight": ("residual",),
         "transformer.ln_f.bias": ("residual",),
     },
+    embeddings="transformer.wte",
     dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     dims=_dims,
     resized=_resized,

@@ -105,6 +105,7 @@ LLAMA = Family(
         "model.norm.weight": ("residual",),
         "lm_head.weight": ("-", "residual"),
     },
+    embeddings="model.embed_tokens",
     dropouts=("attention_dropout",),
     dims=_dims,
     resized=_resized,

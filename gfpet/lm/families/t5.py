@@ -143,6 +143,7 @@ T5 = Family(
         "encoder.final_layer_norm.weight": ("residual",),
         "decoder.final_layer_norm.weight": ("residual",),
     },
+    embeddings="encoder.embed_tokens",
     dropouts=("dropout_rate",),
     dims=_dims,
     resized=_resized,

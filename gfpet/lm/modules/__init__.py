@@ -1,21 +1,21 @@
-"""Parameter-efficient modules: LoRA, bottleneck adapter, prefix."""
+"""Parameter-efficient modules. `gfpet.lm.registry` lists the kinds; each kind has a file of its own here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
 from gfpet.lm.families import Family, stack_of
-from gfpet.lm.modules._kind import Kind, Part, by_block, require_fit, split_name
-from gfpet.lm.modules._module import KindName, PetModule
-from gfpet.lm.modules.adapter import ADAPTER, start_adapter
-from gfpet.lm.modules.lora import LORA, start_lora
-from gfpet.lm.modules.prefix import PREFIX, start_prefix
+from gfpet.lm.modules._kind import Kind, Options, Part, Update, by_block, require_fit, split_name
+from gfpet.lm.modules._module import PetModule
+from gfpet.lm.registry import KINDS as _ENTRIES
+from gfpet.lm.registry import load_entry
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (LORA, ADAPTER, PREFIX)}
+KINDS: dict[str, Kind] = {name: load_entry(entry) for name, entry in _ENTRIES.items()}
+"""All kinds, by name."""
 
 
 def inserted(model: nn.Module, family: Family, module: PetModule) -> AbstractContextManager[None]:
@@ -32,7 +32,7 @@ def inserted(model: nn.Module, family: Family, module: PetModule) -> AbstractCon
 
 
 def scaled_by_block(module: PetModule, factors: Tensor) -> PetModule:
-    """The module with each block's effect times a factor; a prefix has no such effect and stays as it is.
+    """The module with each block's effect times a factor; a module of a kind that is not scalable stays as it is.
 
     Args:
         factors: `[blocks]`, of all stacks one after the other, in the order of `module.layers`.
@@ -48,37 +48,28 @@ def scaled_by_block(module: PetModule, factors: Tensor) -> PetModule:
     return module.with_tensors(tensors)
 
 
-def targets_by_kind(
-    family: Family, kinds: Iterable[str], *, lora: Iterable[str], adapter: Iterable[str]
-) -> dict[str, tuple[str, ...]]:
-    """Full names of the target modules where modules of these kinds sit, by kind; a prefix sits in every attention.
+def targets_by_kind(family: Family, options: Mapping[str, Options]) -> dict[str, tuple[str, ...]]:
+    """Full names of the places where modules of these kinds sit, by kind.
 
     Args:
-        lora: target_modules as `modules` of params.yaml names them; likewise `adapter`.
+        options: by kind, its section of `modules` in params.yaml.
 
     Raises:
         ModelError: the family has no such target.
     """
-    targets = {
-        "lora": family.expanded(lora),
-        "adapter": family.expanded(adapter),
-        "prefix": tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v")),
-    }
-    return {kind: targets[kind] for kind in kinds}
+    return {name: KINDS[name].targets(family, own) for name, own in options.items()}
 
 
 __all__ = [
     "KINDS",
     "Kind",
-    "KindName",
+    "Options",
     "Part",
     "PetModule",
+    "Update",
     "by_block",
     "inserted",
     "scaled_by_block",
     "split_name",
-    "start_adapter",
-    "start_lora",
-    "start_prefix",
     "targets_by_kind",
 ]

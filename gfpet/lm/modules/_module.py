@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gfpet.errors import ModuleError
+from gfpet.errors import ModuleError, unknown
 from gfpet.lm.families import stack_of
+from gfpet.lm.registry import KIND_NAMES
 from gfpet.lm.tensor_file import load_tensors, save_tensors
 
-KindName = Literal["lora", "adapter", "prefix"]
 FORMAT = "gfpet-module-2"
 
 
@@ -26,14 +25,15 @@ class PetModule:
     others for each kind).
     """
 
-    kind: KindName
+    kind: str
+    """A name of `gfpet.lm.registry.KINDS`."""
     family: str
     layers: Mapping[str, tuple[int, ...]]
     """The blocks that it sits in, by stack; entry i of each tensor belongs to block `layers[stack][i]`."""
     tensors: Mapping[str, Tensor]
     """By `<target>.<part>`, e.g. `attn.q.A`."""
     scale: float = 1.0
-    """Factor on its effect; alpha / rank for LoRA, unused by a prefix."""
+    """Factor on its effect; kinds that are not scalable ignore it."""
 
     def __post_init__(self) -> None:
         for name, tensor in self.tensors.items():
@@ -57,7 +57,7 @@ class PetModule:
         return self.with_tensors({name: tensor.to(device, dtype) for name, tensor in self.tensors.items()})
 
     def scaled(self, factor: float) -> PetModule:
-        """The same module with its effect times a factor; a prefix has no such effect and stays as it is."""
+        """The same module with its effect times a factor; a kind that is not scalable ignores it."""
         return replace(self, scale=self.scale * factor)
 
     def detached(self) -> PetModule:
@@ -79,9 +79,11 @@ class PetModule:
         """Read what `save` wrote.
 
         Raises:
-            ModuleError: the file is missing, broken or not a module of gfpet.
+            ModuleError: the file is missing or broken, is not a module of gfpet, or is of an unknown kind.
         """
         tensors, about = load_tensors(path, "module", FORMAT)
+        if about["kind"] not in KIND_NAMES:
+            raise ModuleError(f"{path}: {unknown('kind of module', about['kind'], KIND_NAMES)}")
         return cls(
             kind=about["kind"],
             family=about["family"],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,40 +12,46 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from gfpet.errors import ModuleError
-from gfpet.lm.families import Family, stack_of
+from gfpet.lm.families import Family, Texts, stack_of
 from gfpet.lm.hooks import forward_hook
-from gfpet.lm.modules._kind import Kind, Part, by_block
+from gfpet.lm.modules._kind import Kind, Options, Part, by_block, by_target, layers_at, shapes_of, targets_of
 from gfpet.lm.modules._module import PetModule
 
 # The paper starts near the identity: weights of this standard deviation, on both sides.
 _START_STD = 1e-2
 
 
-def start_adapter(
-    model: nn.Module, family: Family, *, bottleneck: int, target_modules: Sequence[str], generator: torch.Generator
-) -> PetModule:
-    """An adapter module near the identity, at target modules by their full names; φ is GELU.
+def _targets(family: Family, options: Options) -> tuple[str, ...]:
+    return family.expanded(options["target_modules"])
+
+
+def _start(model: nn.Module, family: Family, options: Options, _: Texts, generator: torch.Generator) -> PetModule:
+    """An adapter module near the identity; φ is GELU.
 
     Shapes: `<target>.down [n, b, d]`, `<target>.down_bias [n, b]`, `<target>.up [n, d, b]`, `<target>.up_bias [n, d]`.
 
     Raises:
         ModuleError: a target is a part of a fused map, where an adapter has no place of its own.
     """
-    depths = family.depths_of(model)
+    targets, bottleneck = _targets(family, options), options["bottleneck"]
+    layers = layers_at(family, model, targets)
     tensors: dict[str, Tensor] = {}
-    for target in target_modules:
+    for target in targets:
         if family.target(target).parts != 1:
             whole = ", ".join(sorted(name for name, other in family.target_modules.items() if other.parts == 1))
             raise ModuleError(
                 f"an adapter cannot sit at '{target}', a part of a fused map. Allowed target modules: {whole}."
             )
-        (_, width), depth = family.target_widths(model, target), depths[stack_of(target)]
+        width, depth = family.target_widths(model, target)[1], len(layers[stack_of(target)])
         tensors[f"{target}.down"] = torch.randn(depth, bottleneck, width, generator=generator) * _START_STD
         tensors[f"{target}.down_bias"] = torch.zeros(depth, bottleneck)
         tensors[f"{target}.up"] = torch.randn(depth, width, bottleneck, generator=generator) * _START_STD
         tensors[f"{target}.up_bias"] = torch.zeros(depth, width)
-    layers = {stack: tuple(range(depth)) for stack, depth in depths.items() if stack in map(stack_of, target_modules)}
     return PetModule("adapter", family.name, layers, tensors)
+
+
+def _options_of(module: PetModule) -> Options:
+    return {"bottleneck": shapes_of(module)["down"][1], "target_modules": targets_of(module)}
 
 
 def _adds(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, scale: float) -> Callable[..., Tensor]:
@@ -74,9 +81,13 @@ ADAPTER = Kind(
     name="adapter",
     parts={
         "down": Part(axis=2, direction="read", side="out"),
-        "down_bias": Part(axis=None, direction="inner"),
+        "down_bias": Part(axis=None, direction="inner", added_to="down"),
         "up": Part(axis=1, direction="write", is_update=True),
         "up_bias": Part(axis=1, direction="write", is_update=True),
     },
+    targets=_targets,
+    start=_start,
+    options_of=_options_of,
     insert=_insert,
+    updates=partial(by_target, left="up", right="down"),  # its linearisation
 )

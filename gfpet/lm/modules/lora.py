@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gfpet.lm.families import Family, stack_of
+from gfpet.lm.families import Family, Texts, stack_of
 from gfpet.lm.hooks import forward_hook
-from gfpet.lm.modules._kind import Kind, Part, by_block
+from gfpet.lm.modules._kind import Kind, Options, Part, by_block, by_target, layers_at, shapes_of, targets_of
 from gfpet.lm.modules._module import PetModule
 
 
-def start_lora(
-    model: nn.Module,
-    family: Family,
-    *,
-    rank: int,
-    alpha: float,
-    target_modules: Sequence[str],
-    generator: torch.Generator,
-) -> PetModule:
-    """A LoRA module that changes nothing yet, at target modules by their full names.
+def _targets(family: Family, options: Options) -> tuple[str, ...]:
+    return family.expanded(options["target_modules"])
 
-    Shapes: `<target>.A [n, rank, d_in]`, uniform as in the paper's code (Kaiming, a = √5); `<target>.B [n, d_out, rank]`,
-    zero.
+
+def _start(model: nn.Module, family: Family, options: Options, _: Texts, generator: torch.Generator) -> PetModule:
+    """A LoRA module that changes nothing yet.
+
+    Shapes: `<target>.A [n, rank, d_in]`, uniform as in the paper's code (Kaiming, a = √5); `<target>.B [n, d_out,
+    rank]`, zero.
     """
-    depths = family.depths_of(model)
+    targets, rank = _targets(family, options), options["rank"]
+    layers = layers_at(family, model, targets)
     tensors: dict[str, Tensor] = {}
-    for target in target_modules:
+    for target in targets:
         d_in, d_out = family.target_widths(model, target)
-        depth = depths[stack_of(target)]
+        depth = len(layers[stack_of(target)])
         bound = 1 / math.sqrt(d_in)
         tensors[f"{target}.A"] = torch.empty(depth, rank, d_in).uniform_(-bound, bound, generator=generator)
         tensors[f"{target}.B"] = torch.zeros(depth, d_out, rank)
-    layers = {stack: tuple(range(depth)) for stack, depth in depths.items() if stack in map(stack_of, target_modules)}
-    return PetModule("lora", family.name, layers, tensors, scale=alpha / rank)
+    return PetModule("lora", family.name, layers, tensors, scale=options["alpha"] / rank)
+
+
+def _options_of(module: PetModule) -> Options:
+    rank = shapes_of(module)["A"][1]
+    return {"rank": rank, "alpha": module.scale * rank, "target_modules": targets_of(module)}
 
 
 def _adds(parts: dict[int, tuple[Tensor, Tensor]], count: int, scale: float) -> Callable[..., Tensor]:
@@ -75,5 +77,10 @@ def _insert(model: nn.Module, family: Family, module: PetModule) -> Iterator[Non
 LORA = Kind(
     name="lora",
     parts={"A": Part(axis=2, direction="read", side="in"), "B": Part(axis=1, direction="write", is_update=True)},
+    targets=_targets,
+    start=_start,
+    options_of=_options_of,
     insert=_insert,
+    updates=partial(by_target, left="B", right="A"),
+    zero_at_start="B",
 )

@@ -18,9 +18,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gfpet.errors import ModuleError
-from gfpet.lm.families import Family, stack_of
+from gfpet.lm.activations import captured
+from gfpet.lm.families import Family, Texts, stack_of
 from gfpet.lm.hooks import forward_pre_hook
-from gfpet.lm.modules._kind import Kind, Part, by_block
+from gfpet.lm.modules._kind import Kind, Options, Part, Update, by_block, layers_at, shapes_of, split_name
 from gfpet.lm.modules._module import PetModule
 
 _ATTENTION = "gfpet_prefix"
@@ -30,28 +31,41 @@ _Slot = tuple[Tensor, Tensor, Callable[[int, int], Tensor] | None]
 """Keys and values `[p, kv]`, and the prefix's position bias from the query length and p, if it has one."""
 
 
-def start_prefix(family: Family, *, length: int, keys: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> PetModule:
-    """A prefix that starts as the keys and values of real text; random starts train badly.
+def _targets(family: Family, _: Options) -> tuple[str, ...]:
+    return tuple(f"{name}.{part}" for name in family.attentions for part in ("k", "v"))
+
+
+def _start(model: nn.Module, family: Family, options: Options, texts: Texts, _: torch.Generator) -> PetModule:
+    """A prefix that starts as the keys and values of the text's first tokens; random starts train badly.
 
     Shapes: `<attention>.k.prefix`, `<attention>.v.prefix` `[n, length, kv_heads * head_width]`.
-
-    Args:
-        keys: by the attention's full name, `[n, t, kv_heads * head_width]` of some text, t ≥ length; likewise `values`.
 
     Raises:
         ModuleError: the text is shorter than the prefix.
     """
+    targets, length = _targets(family, options), options["length"]
+    with torch.no_grad(), captured(model, family, [f"{target}.out" for target in targets]) as found:
+        family.run(model, texts)
     tensors: dict[str, Tensor] = {}
-    layers: dict[str, tuple[int, ...]] = {}
-    for name, states in keys.items():
+    for target in targets:
+        states = torch.stack([layer[0] for layer in found[f"{target}.out"]])
         if states.shape[1] < length:
             raise ModuleError(
                 f"the text that a prefix starts from has {states.shape[1]} tokens; modules.prefix.length={length}."
             )
-        layers[stack_of(name)] = tuple(range(states.shape[0]))
-        tensors[f"{name}.k.prefix"] = states[:, :length].clone()
-        tensors[f"{name}.v.prefix"] = values[name][:, :length].clone()
-    return PetModule("prefix", family.name, layers, tensors)
+        tensors[f"{target}.prefix"] = states[:, :length].clone()
+    return PetModule("prefix", family.name, layers_at(family, model, targets), tensors)
+
+
+def _options_of(module: PetModule) -> Options:
+    return {"length": shapes_of(module)["prefix"][1]}
+
+
+def _updates(tensors: Mapping[str, Tensor]) -> dict[str, Update]:
+    """By attention, `U = Kᵀ` and `V = V`: a prefix is near an adapter with the keys below and the values above (He et
+    al. 2022, arXiv:2110.04366). The product does not depend on the order of the vectors."""
+    attentions = sorted({split_name(name)[0].rpartition(".")[0] for name in tensors})
+    return {name: (tensors[f"{name}.k.prefix"].T, tensors[f"{name}.v.prefix"]) for name in attentions}
 
 
 def _attend(
@@ -143,5 +157,9 @@ def _insert(model: nn.Module, family: Family, module: PetModule) -> Iterator[Non
 PREFIX = Kind(
     name="prefix",
     parts={"prefix": Part(axis=2, direction="write")},
+    targets=_targets,
+    start=_start,
+    options_of=_options_of,
     insert=_insert,
+    updates=_updates,
 )

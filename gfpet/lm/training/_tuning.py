@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
@@ -10,43 +10,30 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gfpet.lm.activations import captured
 from gfpet.lm.models import LoadedModel
-from gfpet.lm.modules import PetModule, inserted, start_adapter, start_lora, start_prefix
+from gfpet.lm.modules import KINDS, Options, PetModule, inserted
 from gfpet.lm.scoring import Batch, TaskData, backbone_of, backward_loss, collate, dev_score, head_of
 from gfpet.lm.training._loop import NO_HOOKS, Group, Hooks, Outcome, Settings, train
 
 
-def start_module(kind: str, loaded: LoadedModel, options: Mapping[str, Any], data: TaskData, *, seed: int) -> PetModule:
+def start_module(kind: str, loaded: LoadedModel, options: Options, data: TaskData, *, seed: int) -> PetModule:
     """A new module for the model, on its device.
 
     Args:
         options: the kind's section of `modules` in params.yaml.
-        data: a prefix starts as keys and values of the longest training text among the first 64 examples.
+        data: a kind that starts from real text gets the longest training text among the first 64 examples.
+
+    Raises:
+        ModelError: the family has no such target.
+        ModuleError: the options do not fit the model or the text.
     """
+    longest = max(data.train.encoded[:64], key=lambda example: example.rows[0].size)
+    row = longest.rows[0]
+    # A decoder behind an encoder reads a few tokens only; here it reads the encoder's text too.
+    longest = replace(longest, rows=(replace(row, tokens=row.tokens + row.source),))
+    texts = collate([longest], pad=data.pad).to(loaded.device).texts
     generator = torch.Generator().manual_seed(seed)
-    model, family = loaded.model, loaded.family
-    if kind == "prefix":
-        text = max(data.train.encoded[:64], key=lambda example: example.rows[0].size)
-        row = text.rows[0]
-        # A decoder behind an encoder reads a few tokens only; here it reads the encoder's text too.
-        text = replace(text, rows=(replace(row, tokens=row.tokens + row.source),))
-        batch = collate([text], pad=data.pad).to(loaded.device)
-        spaces = {part: [f"{name}.{part}.out" for name in family.attentions] for part in ("k", "v")}
-        with torch.no_grad(), captured(model, family, [*spaces["k"], *spaces["v"]]) as found:
-            backbone_of(model, family)(batch)
-        keys, values = (
-            {
-                name: torch.stack([layer[0] for layer in found[space]])
-                for name, space in zip(family.attentions, spaces[part], strict=True)
-            }
-            for part in ("k", "v")
-        )
-        module = start_prefix(family, length=options["length"], keys=keys, values=values)
-    else:
-        starts: dict[str, Callable[..., PetModule]] = {"lora": start_lora, "adapter": start_adapter}
-        target_modules = family.expanded(options["target_modules"])
-        module = starts[kind](model, family, **{**options, "target_modules": target_modules}, generator=generator)
+    module = KINDS[kind].start(loaded.model, loaded.family, options, texts, generator)
     return module.to(loaded.device, torch.float32)
 
 

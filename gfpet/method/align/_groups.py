@@ -9,7 +9,7 @@ from torch import nn
 from gfpet.lm.families import Family, stack_of
 from gfpet.lm.models import LoadedModel
 from gfpet.method.align._fit import same_tensor
-from gfpet.method.plug import LayerAssignment, LayerPairs
+from gfpet.method.plug import LayerAssignment, LayerPairs, with_embeddings
 
 _SUMS, _MAPS = 8, 4  # bytes a value: float64, float32
 
@@ -30,7 +30,7 @@ def layer_groups(
         reads: spaces that need `Q`; likewise `writes`.
         budget: bytes that one part's sums and maps may take; a part has at least one pair.
     """
-    for stack, own in pairs.items():
+    for stack, own in with_embeddings(pairs, {*reads, *writes}).items():
         spaces = [[space for space in every if stack_of(space) == stack] for every in (reads, writes)]
         most = max(1, budget // max(1, _bytes_a_pair(family, small, large, *spaces)))
         for start in range(0, len(own), most):
@@ -62,6 +62,7 @@ def map_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of all maps, by the names of `Projection.named`."""
     shapes: dict[str, tuple[int, ...]] = {}
+    pairs = with_embeddings(pairs, {*reads, *writes})
     for space in {*reads, *writes}:
         layers = len(pairs[stack_of(space)])
         ours, theirs = (_space_width(each.family, each.model, space) for each in (small, large))

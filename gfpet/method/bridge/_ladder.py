@@ -103,10 +103,12 @@ def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temp
     def mixed(states: Tensor, there: Tensor) -> Tensor:
         # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
         down = there.to(rungs.down.dtype) @ rungs.down[index].T
-        if rungs.layers[index] == 0:
-            return down
-        mu = torch.sigmoid(rungs.gate[index] / temperature)
-        return mu * states + (1 - mu) * down
+        # L was read without the module: it has no activations at positions that the module puts before the text.
+        before, text = states.split([states.shape[1] - down.shape[1], down.shape[1]], dim=1)
+        if rungs.layers[index]:
+            mu = torch.sigmoid(rungs.gate[index] / temperature)
+            down = mu * text + (1 - mu) * down
+        return torch.cat([before, down.to(before.dtype)], dim=1) if before.shape[1] else down
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = block_input(args, kwargs), read[stack][index]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from gfpet.method.plug._layers import LayerAssignment, LayerAssignmentName, LayerPairs, layer_assignment, layer_pairs
+from gfpet.method.plug._layers import (
+    LayerAssignment,
+    LayerAssignmentName,
+    LayerPairs,
+    layer_assignment,
+    layer_pairs,
+    with_embeddings,
+)
 from gfpet.method.plug._maps_file import MapsWriter
 from gfpet.method.plug._plugged import duplicated, plugged, projected, random_like
 from gfpet.method.plug._projection import LOW_RANK, Projection, spaces_of
@@ -21,4 +28,5 @@ __all__ = [
     "projected",
     "random_like",
     "spaces_of",
+    "with_embeddings",
 ]

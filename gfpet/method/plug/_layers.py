@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from torch import Tensor
 
 from gfpet.errors import ConfigError
+from gfpet.lm.families import EMBEDDINGS, stack_of
 
 LayerAssignmentName = Literal["stack", "interpolate", "depth", "cka"]
 LayerPairs = tuple[tuple[int, int], ...]
@@ -32,6 +33,13 @@ def layer_assignment(
         stack: layer_pairs(name, depth, large[stack], likeness[stack] if likeness else None)
         for stack, depth in small.items()
     }
+
+
+def with_embeddings(pairs: LayerAssignment, spaces: Iterable[str]) -> LayerAssignment:
+    """The layer assignment; with the embeddings of the one model beside those of the other if one of the spaces (or
+    stacks, or tensors) is theirs.
+    """
+    return {**pairs, EMBEDDINGS: ((0, 0),)} if EMBEDDINGS in map(stack_of, spaces) else pairs
 
 
 def layer_pairs(name: LayerAssignmentName, small: int, large: int, likeness: Tensor | None = None) -> LayerPairs:

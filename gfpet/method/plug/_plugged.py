@@ -8,7 +8,7 @@ from torch import Tensor
 from gfpet.errors import ModuleError
 from gfpet.lm.families import stack_of
 from gfpet.lm.modules import KINDS, PetModule, split_name
-from gfpet.method.plug._layers import LayerAssignment
+from gfpet.method.plug._layers import LayerAssignment, with_embeddings
 from gfpet.method.plug._projection import Projection
 
 
@@ -18,6 +18,7 @@ def duplicated(module: PetModule, pairs: LayerAssignment, *, divide_by_copies: b
     Args:
         divide_by_copies: k copies of one layer's update would apply it k times: divide each by k.
     """
+    pairs = with_embeddings(pairs, module.layers)
     sources: dict[str, list[int]] = {}
     for stack, layers in module.layers.items():
         where = {layer: index for index, layer in enumerate(layers)}
@@ -45,7 +46,7 @@ def projected(module: PetModule, projection: Projection) -> PetModule:
         target, part_name = split_name(name)
         part = KINDS[module.kind].parts[part_name]
         if part.axis is None:
-            tensors[name] = tensor + _read_shift(module, projection, target) if part_name == "down_bias" else tensor
+            tensors[name] = tensor + _read_shift(module, projection, target, part.added_to) if part.added_to else tensor
             continue
         space = f"{target}.{part.side}"
         maps = projection.reads if part.direction == "read" else projection.writes
@@ -80,12 +81,12 @@ def _mapped(lines: Tensor, map_: Tensor, projection: Projection, direction: str,
     return moved + (lines @ left[space]) @ right[space] if space in left else moved
 
 
-def _read_shift(module: PetModule, projection: Projection, target: str) -> Tensor | float:
-    """`D · offset`: what the offset of a centred map adds to an adapter's inner bias, `[n, b]`."""
-    offset = projection.read_offsets.get(f"{target}.out")
+def _read_shift(module: PetModule, projection: Projection, target: str, part_name: str) -> Tensor | float:
+    """`D · offset`, `[n, b]`: what the offset of a centred map adds to the product of the part `D` with activations."""
+    offset = projection.read_offsets.get(f"{target}.{KINDS[module.kind].parts[part_name].side}")
     if offset is None:
         return 0.0
-    return (module.tensors[f"{target}.down"] @ offset.unsqueeze(-1)).squeeze(-1)
+    return (module.tensors[f"{target}.{part_name}"] @ offset.unsqueeze(-1)).squeeze(-1)
 
 
 def plugged(module: PetModule, maps: Projection, pairs: LayerAssignment, *, divide_by_copies: bool) -> PetModule:

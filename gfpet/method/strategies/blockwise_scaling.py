@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gfpet.lm.modules import KindName
+from gfpet.lm.registry import KINDS
 from gfpet.lm.scoring import Split
 from gfpet.method.strategies._result import DevSelection, Scorer, StrategyResult, select_best, strategy_result
 
 
 def scale_blocks(
-    kind: KindName,
+    kind: str,
     scorer: Callable[[Tensor], Scorer],
     blocks: int,
     steps: Sequence[Split],
@@ -30,7 +30,7 @@ def scale_blocks(
 ) -> StrategyResult | None:
     """The plugged module at the factors that were found, or at 1 where these do better on the held-out examples.
 
-    None for a prefix, whose effect has no factor.
+    None for a kind whose effect cannot be scaled.
 
     Args:
         scorer: the large model with the module's blocks times factors `[blocks]`.
@@ -38,7 +38,7 @@ def scale_blocks(
         epsilon: distance of the two points from the factors.
         seed: of the directions.
     """
-    if kind == "prefix":
+    if not KINDS[kind].scalable:
         return None
     factors = torch.ones(blocks)
     generator = torch.Generator().manual_seed(seed)

@@ -27,9 +27,11 @@ from tests.tiny import (
     encoded,
     learnable,
     logits_of,
+    maps_at,
     some_ids,
     tiny_llama,
     tiny_module,
+    tiny_options,
     tiny_task,
 )
 
@@ -162,7 +164,7 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
         for space in spaces:
             target, side = space.rsplit(".", 1)
             sizes[space] = LLAMA.target_widths(model, target)[side == "out"]
-        return {space: torch.eye(size).repeat(3, 1, 1) for space, size in sizes.items()}
+        return {space: torch.eye(size).repeat(maps_at(space, 3), 1, 1) for space, size in sizes.items()}
 
     pairs = layer_assignment("stack", {"decoder": 3}, {"decoder": 3})
     transfer = Transfer(module, Projection(eyes(reads), eyes(writes)), Projection(), pairs, True)
@@ -213,10 +215,9 @@ def test_padding_changes_no_score(kind: str, shape: str) -> None:
 def test_a_module_learns(kind: str) -> None:
     model = tiny_llama(width=32, heads=4, kv_heads=2)
     loaded = LoadedModel(model, LLAMA, ByteTokenizer(), "tiny")
-    options = {
+    options = {kind: tiny_options(kind) for kind in KIND_NAMES} | {
         "lora": {"rank": 4, "alpha": 8.0, "target_modules": ("attn.q", "attn.v")},
         "adapter": {"bottleneck": 8, "target_modules": ("attn.o", "mlp.down")},
-        "prefix": {"length": 4},
     }
     data = tiny_task(train=24, dev=8)
     module = start_module(kind, loaded, options[kind], data, seed=0)

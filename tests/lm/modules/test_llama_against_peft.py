@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gfpet.lm.families.llama import LLAMA
-from gfpet.lm.modules import inserted, start_lora
-from tests.tiny import logits_of, shaken, some_ids, tiny_llama, tiny_module
+from gfpet.lm.modules import inserted
+from tests.tiny import logits_of, some_ids, tiny_llama, tiny_module
 
 SHAPES = ("llama", "qwen2", "mistral")
 
@@ -22,10 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 @pytest.mark.parametrize("kind", SHAPES)
 def test_lora_equals_peft(kind: str) -> None:
     model, ids = tiny_llama(kind=kind, layers=3), some_ids()
-    generator = torch.Generator().manual_seed(5)
-    module = shaken(
-        start_lora(model, LLAMA, rank=3, alpha=6.0, target_modules=tuple(LLAMA.target_modules), generator=generator)
-    )
+    options = {"rank": 3, "alpha": 6.0, "target_modules": tuple(LLAMA.target_modules)}
+    module = tiny_module("lora", model, family=LLAMA, options=options)
     with inserted(model, LLAMA, module):
         ours = logits_of(model, ids)
 
@@ -39,9 +37,9 @@ def test_lora_equals_peft(kind: str) -> None:
     with torch.no_grad():
         for name, target in LLAMA.target_modules.items():
             for layer in range(3):
-                target = theirs.base_model.model.model.layers[layer].get_submodule(target.path)
-                target.lora_A["default"].weight.copy_(module.tensors[f"{name}.A"][layer])
-                target.lora_B["default"].weight.copy_(module.tensors[f"{name}.B"][layer])
+                linear = theirs.base_model.model.model.layers[layer].get_submodule(target.path)
+                linear.lora_A["default"].weight.copy_(module.tensors[f"{name}.A"][layer])
+                linear.lora_B["default"].weight.copy_(module.tensors[f"{name}.B"][layer])
         assert torch.allclose(logits_of(theirs, ids), ours, atol=1e-5)
     with torch.no_grad():
         assert not torch.allclose(logits_of(model, ids), ours, atol=1e-2)

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, T5ForConditionalGeneration
 
 from gfpet.errors import ModuleError
-from gfpet.lm.activations import captured
 from gfpet.lm.families import stack_of
 from gfpet.lm.families.t5 import T5
-from gfpet.lm.modules import PetModule, by_block, inserted, start_prefix
+from gfpet.lm.modules import KINDS, PetModule, by_block, inserted
 from gfpet.lm.training import checkpointing, start_module
 from tests.tiny import KIND_NAMES, some_ids, tiny_module
 from tests.tiny_t5 import VERSIONS, family_of, logits_of_t5, texts_of, tiny_loaded_t5, tiny_t5, tiny_task_t5
@@ -164,11 +163,10 @@ def test_prefix_of_the_decoder_equals_a_cache_of_the_same_keys_and_values(versio
 def test_prefix_of_the_encoder_is_the_text_whose_keys_and_values_it_holds() -> None:
     """In an encoder of one block, keys and values of a text's beginning, as a prefix of its end, are the text."""
     model = tiny_t5(layers=(1, 2))
-    spaces = ["encoder.attn.k.out", "encoder.attn.v.out"]
-    with captured(model, T5, spaces) as found:
-        whole = model.encoder(SOURCE[:1]).last_hidden_state
-    keys, values = ({"encoder.attn": torch.stack([found[space][0][0]])} for space in spaces)
-    with inserted(model, T5, start_prefix(T5, length=4, keys=keys, values=values)):
+    whole = model.encoder(SOURCE[:1]).last_hidden_state
+    texts = texts_of(SOURCE[:1], TARGET[:1])
+    module = KINDS["prefix"].start(model, T5, {"length": 4}, texts, torch.Generator())
+    with inserted(model, T5, only(module, "encoder.attn")):
         end = model.encoder(SOURCE[:1, 4:]).last_hidden_state
     assert torch.allclose(end, whole[:, 4:], atol=1e-5)
 

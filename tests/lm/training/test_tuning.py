@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from gfpet.errors import ModuleError
+from gfpet.lm import registry
 from gfpet.lm.families.gpt2 import GPT2
 from gfpet.lm.modules import inserted
 from gfpet.lm.scoring import Split, backbone_of, head_of, load_task, pad_token, predict, task_score
 from gfpet.lm.training import Hooks, Settings, start_module, tune_all, tune_module
-from tests.tiny import END, KIND_NAMES, ByteTokenizer, encoded, learnable, tiny_loaded, tiny_task
+from tests.tiny import END, KIND_NAMES, ByteTokenizer, encoded, learnable, tiny_loaded, tiny_options, tiny_task
 
-OPTIONS = {
+OPTIONS = {kind: tiny_options(kind) for kind in KIND_NAMES} | {
     "lora": {"rank": 2, "alpha": 4.0, "target_modules": ("attn.q", "attn.v")},
-    "adapter": {"bottleneck": 4, "target_modules": ("attn.o", "mlp.down")},
     "prefix": {"length": 3},
 }
 SETTINGS = Settings(epochs=2, batch_size=4, checkpoint_every=1)
@@ -44,7 +44,7 @@ def test_starts_depend_on_the_seed_alone(kind: str) -> None:
     loaded, data = tiny_loaded(), tiny_task()
     one, two, other = (start_module(kind, loaded, OPTIONS[kind], data, seed=seed).tensors for seed in (1, 1, 2))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    if kind != "prefix":  # which starts from text, not from chance
+    if registry.KINDS[kind].positions is None:  # those that take positions start from text, not from chance
         assert any(not torch.equal(one[name], other[name]) for name in one)
 
 

@@ -25,7 +25,7 @@ from gfpet.method.align import (
     save_pairs,
     spaces_for,
 )
-from gfpet.method.plug import layer_assignment, plugged, spaces_of
+from gfpet.method.plug import layer_assignment, plugged, spaces_of, with_embeddings
 from tests.tiny import END, KIND_NAMES, RANKING, VERBALIZER, ByteTokenizer, learnable, tiny_loaded, tiny_module
 
 TARGETS = {"lora": ("attn.q", "attn.v"), "adapter": ("attn.o", "mlp.down"), "prefix": ("attn.k", "attn.v")}
@@ -104,7 +104,8 @@ def test_the_cut_into_batches_does_not_matter(method: Method) -> None:
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_maps_have_the_shapes_that_a_module_goes_through(kind: str) -> None:
     reads, writes = spaces_of(tiny_module(kind, SMALL.model))
-    maps = fit_maps(SMALL, FROZEN, batched(text(8), 8), PAIRS, reads=reads, writes=writes, method="procrustes")
+    pairs = with_embeddings(PAIRS, reads | writes)
+    maps = fit_maps(SMALL, FROZEN, batched(text(8), 8), pairs, reads=reads, writes=writes, method="procrustes")
     moved = plugged(tiny_module(kind, SMALL.model), maps, PAIRS, divide_by_copies=True)
     with torch.inference_mode(), inserted(LARGE.model, GPT2, moved):
         assert torch.isfinite(backbone_of(LARGE.model, GPT2)(batched(text(8), 8)[0])).all()

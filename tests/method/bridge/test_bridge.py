@@ -24,7 +24,7 @@ from gfpet.method.bridge import (
 )
 from gfpet.method.plug import Projection, layer_assignment, projected, spaces_of
 from gfpet.method.prune import Bridge, choose, cut, magnitude_importance, reduced_dims
-from tests.tiny import END, KIND_NAMES, decoder_dims, encoded, learnable, tiny_gpt2, tiny_module, tiny_task
+from tests.tiny import END, KIND_NAMES, decoder_dims, encoded, learnable, maps_at, tiny_gpt2, tiny_module, tiny_task
 
 FAMILY = find_family("gpt2")
 CPU = torch.device("cpu")
@@ -50,10 +50,13 @@ def transfer_of(kind: str, bridge: Bridge) -> Transfer:
     def width(space: str, model_width: int) -> int:
         return 4 * model_width if space in ("mlp.down.in", "mlp.up.out") else model_width
 
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * 0.2
+
     reads, writes = spaces_of(module)
     maps = Projection(
-        reads={s: torch.randn(4, width(s, 8), width(s, 16), generator=generator) * 0.2 for s in sorted(reads)},
-        writes={s: torch.randn(4, width(s, 16), width(s, 8), generator=generator) * 0.2 for s in sorted(writes)},
+        reads={s: draw(maps_at(s, 4), width(s, 8), width(s, 16)) for s in sorted(reads)},
+        writes={s: draw(maps_at(s, 4), width(s, 16), width(s, 8)) for s in sorted(writes)},
     )
     pairs = layer_assignment("interpolate", {"decoder": 2}, {"decoder": 4})
     dims = decoder_dims(layers=4, width=16, heads=2, head_width=8, ffn=64)

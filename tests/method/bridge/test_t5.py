@@ -15,13 +15,13 @@ from gfpet.errors import ModelError
 from gfpet.lm.families import stack_of
 from gfpet.lm.families.t5 import T5
 from gfpet.lm.models import FrozenModel
-from gfpet.lm.modules import inserted
+from gfpet.lm.modules import inserted, targets_by_kind
 from gfpet.lm.scoring import Batch, backbone_of, batches, collate, head_of
 from gfpet.lm.training import Hooks, Settings
 from gfpet.method.activation_cache import ActivationCache, Plan, plan_activations, recomputed, row_lengths
 from gfpet.method.align import explained, fit_maps, layer_likeness, read_through, spaces_for
 from gfpet.method.bridge import Transfer, fit_bridge, laddered, selection, start_ladder
-from gfpet.method.plug import Projection, layer_assignment, plugged, projected, spaces_of
+from gfpet.method.plug import Projection, layer_assignment, plugged, projected, spaces_of, with_embeddings
 from gfpet.method.prune import (
     Bridge,
     Importance,
@@ -35,7 +35,7 @@ from gfpet.method.prune import (
     save_bridge,
 )
 from gfpet.similarity import compare_effects, compare_weights, effects, numbered, residuals
-from tests.tiny import KIND_NAMES, RANKING, VERBALIZER, learnable, tiny_module
+from tests.tiny import KIND_NAMES, RANKING, VERBALIZER, learnable, maps_at, tiny_module, tiny_options
 from tests.tiny_t5 import (
     PAD,
     TEMPLATE,
@@ -179,7 +179,7 @@ def identity(spaces: set[str], model: T5ForConditionalGeneration) -> dict[str, t
     depths = family.depths_of(model)
     return {
         space: torch.eye(family.target_widths(model, space.rpartition(".")[0])[space.endswith(".out")]).repeat(
-            depths[stack_of(space)], 1, 1
+            maps_at(space, depths.get(stack_of(space), 1)), 1, 1
         )
         for space in spaces
     }
@@ -202,11 +202,7 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
         assert torch.equal(backbone_of(frozen, family)(batch), tuned)
 
 
-TARGETS = {
-    "lora": T5.expanded(("attn.q", "attn.v", "attn.o", "mlp.up", "mlp.down")),
-    "adapter": T5.expanded(("attn.o", "mlp.down")),
-    "prefix": tuple(f"{name}.{part}" for name in T5.attentions for part in "kv"),
-}
+TARGETS = targets_by_kind(T5, {kind: tiny_options(kind) for kind in KIND_NAMES})
 SMALL, LARGE = tiny_loaded_t5(12, (1, 2)), tiny_loaded_t5(24, (2, 4), heads=4, seed=1)
 FROZEN = FrozenModel(LARGE.model)
 PAIRS = layer_assignment("interpolate", T5.depths_of(SMALL.model), T5.depths_of(LARGE.model))
@@ -224,10 +220,11 @@ def test_a_module_goes_from_s_through_l_to_the_bridge_and_is_trained(kind: str) 
     module = tiny_module(kind, SMALL.model, family=T5)
     reads, writes = spaces_of(module)
     assert (reads, writes) == spaces_for({kind: TARGETS[kind]})
-    maps = fit_maps(SMALL, FROZEN, text(), PAIRS, reads=reads, writes=writes)
+    pairs = with_embeddings(PAIRS, module.layers)
+    maps = fit_maps(SMALL, FROZEN, text(), pairs, reads=reads, writes=writes)
     bridge = bridge_of(LARGE.model, 4.0)
     in_large = plugged(module, maps, PAIRS, divide_by_copies=True)
-    assert in_large.layers == {"encoder": (0, 1), "decoder": (0, 1, 2, 3)}
+    assert in_large.layers == {stack: tuple(range(len(pairs[stack]))) for stack in module.layers}
     w_down = selection(in_large, T5, bridge.kept, T5.dims(LARGE.model.config))
     transfer = Transfer(module, maps, w_down, PAIRS, True)
     in_bridge = projected(in_large, w_down)
@@ -257,7 +254,7 @@ def test_a_module_goes_from_s_through_l_to_the_bridge_and_is_trained(kind: str) 
 def test_a_model_is_mapped_to_itself_and_its_layers_are_like_themselves() -> None:
     depths = T5.depths_of(LARGE.model)
     reads, writes = spaces_for(TARGETS)
-    pairs = layer_assignment("stack", depths, depths)
+    pairs = with_embeddings(layer_assignment("stack", depths, depths), reads | writes)
     maps = fit_maps(LARGE, FROZEN, text(90), pairs, reads=reads, writes=writes, ridge=1e-9)
     assert {name: len(tensor) for name, tensor in maps.reads.items() if name.endswith("attn.q.in")} == {
         "encoder.attn.q.in": 2,
@@ -267,7 +264,7 @@ def test_a_model_is_mapped_to_itself_and_its_layers_are_like_themselves() -> Non
     assert min(quality.values()) > 0.999
     likeness = layer_likeness(LARGE, FROZEN, text(), tokens=60)
     assert {stack: tuple(found.shape) for stack, found in likeness.items()} == {"encoder": (2, 2), "decoder": (4, 4)}
-    assert layer_assignment("cka", depths, depths, likeness) == pairs
+    assert layer_assignment("cka", depths, depths, likeness) == layer_assignment("stack", depths, depths)
 
 
 @pytest.mark.parametrize("kind", KIND_NAMES)
@@ -277,7 +274,7 @@ def test_likeness_is_by_block_over_both_stacks(kind: str) -> None:
     numbers = numbered(T5.depths_of(model))
     assert list(numbers.values()) == list(range(6))
     same = compare_weights(module, module)["cosine"]
-    assert set(same) == set(numbers)
+    assert set(same) == {(stack, layer) for stack, layers in module.layers.items() for layer in layers}
     assert all(value == pytest.approx(1.0) for value in same.values())
     assert max(abs(value or 0.0) for value in compare_weights(module, other)["cosine"].values()) < 0.6
     with FROZEN.forward_only() as frozen:

@@ -24,10 +24,10 @@ def start(kind: str, folder: Path, update: str) -> tuple[Transfer, Projection]:
     maps = replace(
         plain.w_plug,
         read_offsets={
-            space: torch.randn(4, m.shape[1], generator=generator) for space, m in plain.w_plug.reads.items()
+            space: torch.randn(len(m), m.shape[1], generator=generator) for space, m in plain.w_plug.reads.items()
         },
         write_offsets={
-            space: torch.randn(4, m.shape[1], generator=generator) for space, m in plain.w_plug.writes.items()
+            space: torch.randn(len(m), m.shape[1], generator=generator) for space, m in plain.w_plug.writes.items()
         },
     )
     maps.save(folder / "maps.safetensors")

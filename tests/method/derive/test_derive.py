@@ -16,7 +16,7 @@ from gfpet.lm.modules import inserted
 from gfpet.lm.training import Hooks, Settings
 from gfpet.method.align import identity_maps
 from gfpet.method.derive import contexts, heal, with_blocks
-from gfpet.method.plug import plugged
+from gfpet.method.plug import plugged, with_embeddings
 from tests.tiny import (
     END,
     KIND_NAMES,
@@ -99,12 +99,12 @@ def test_identity_maps_plug_a_module_where_its_blocks_came_from(kind: str) -> No
     small = LoadedModel(with_blocks(large, family, KEPT), family, ByteTokenizer(), "small")
     whole = LoadedModel(large, family, ByteTokenizer(), "large")
     module = tiny_module(kind, small.model, family=family)
-    pairs = {"decoder": ((0, 0), (2, 1), (4, 2))}
+    pairs = with_embeddings({"decoder": ((0, 0), (2, 1), (4, 2))}, module.layers)
     target_modules = {name.rsplit(".", 1)[0] for name in module.tensors}
     spaces = {f"{target}.{side}" for target in target_modules for side in ("in", "out")}
     maps = identity_maps(small, whole, pairs, reads=spaces, writes=spaces)
     moved = plugged(module, maps, pairs, divide_by_copies=True)
-    assert dict(moved.layers) == {"decoder": (0, 2, 4)}
+    assert dict(moved.layers) == {stack: tuple(layer for layer, _ in pairs[stack]) for stack in module.layers}
     for name, tensor in module.tensors.items():
         assert torch.equal(moved.tensors[name], tensor)
     blocks = family.blocks_of(large, "decoder")

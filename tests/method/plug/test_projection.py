@@ -14,8 +14,17 @@ from torch import Tensor, nn
 from gfpet.errors import ModuleError
 from gfpet.lm.families.gpt2 import GPT2
 from gfpet.lm.modules import PetModule, inserted
-from gfpet.method.plug import Projection, duplicated, layer_assignment, plugged, projected, random_like, spaces_of
-from tests.tiny import KIND_NAMES, logits_of, some_ids, tiny_gpt2, tiny_module
+from gfpet.method.plug import (
+    Projection,
+    duplicated,
+    layer_assignment,
+    plugged,
+    projected,
+    random_like,
+    spaces_of,
+    with_embeddings,
+)
+from tests.tiny import KIND_NAMES, logits_of, maps_at, some_ids, tiny_gpt2, tiny_module
 
 WIDTHS = {"residual": 16, "inner": 16, "ffn": 64}
 
@@ -31,15 +40,15 @@ def maps_between(
     """Random maps for all spaces that a module meets."""
     generator = torch.Generator().manual_seed(seed)
 
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(layers, *shape, generator=generator) / math.sqrt(shape[-1])
+    def draw(space: str, *shape: int) -> Tensor:
+        return torch.randn(maps_at(space, layers), *shape, generator=generator) / math.sqrt(shape[-1])
 
     reads, writes = (sorted(spaces) for spaces in spaces_of(module))
     return Projection(
-        reads={space: draw(widths_at(space, small), widths_at(space, large)) for space in reads},
-        writes={space: draw(widths_at(space, large), widths_at(space, small)) for space in writes},
-        read_offsets={space: draw(widths_at(space, small)) for space in reads} if offsets else {},
-        write_offsets={space: draw(widths_at(space, large)) for space in writes} if offsets else {},
+        reads={space: draw(space, widths_at(space, small), widths_at(space, large)) for space in reads},
+        writes={space: draw(space, widths_at(space, large), widths_at(space, small)) for space in writes},
+        read_offsets={space: draw(space, widths_at(space, small)) for space in reads} if offsets else {},
+        write_offsets={space: draw(space, widths_at(space, large)) for space in writes} if offsets else {},
     )
 
 
@@ -47,7 +56,7 @@ def identity(module: PetModule, model: nn.Module, *, layers: int) -> Projection:
     reads, writes = spaces_of(module)
 
     def eye(space: str) -> Tensor:
-        return torch.eye(widths_at(space, model)).expand(layers, -1, -1)
+        return torch.eye(widths_at(space, model)).expand(maps_at(space, layers), -1, -1)
 
     return Projection({space: eye(space) for space in reads}, {space: eye(space) for space in writes})
 
@@ -79,7 +88,8 @@ def test_a_plugged_module_fits_the_large_model(kind: str, name: str, shared: boo
     pairs = layer_assignment(name, {"decoder": 2}, {"decoder": 4})  # type: ignore[arg-type]
     maps = maps_between(module, small, large, layers=len(pairs["decoder"]), offsets=True)
     moved = plugged(module, maps.shared() if shared else maps, pairs, divide_by_copies=True)
-    assert moved.layers == {"decoder": tuple(layer for layer, _ in pairs["decoder"])}
+    everywhere = with_embeddings(pairs, module.layers)
+    assert moved.layers == {stack: tuple(layer for layer, _ in everywhere[stack]) for stack in module.layers}
     assert (moved.kind, moved.scale) == (module.kind, module.scale)
     before = logits_of(large, ids)
     with inserted(large, GPT2, moved):

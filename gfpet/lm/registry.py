@@ -1,0 +1,98 @@
+"""The kinds of module and the model families, one entry each. Needs no torch: the configuration imports it.
+
+To add a kind, write `gfpet/lm/modules/<kind>.py`, and add its entry here and its defaults to `params.yaml`. To add a
+family, write `gfpet/lm/families/<family>.py`, and do the same. Everything else asks these entries, or the `Kind` and
+the `Family` in the files that they name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+Default = int | float | tuple[str, ...]
+"""Default of an option: a count, a positive number, or a list of target modules."""
+
+
+@dataclass(frozen=True)
+class KindEntry:
+    """A kind of module."""
+
+    name: str
+    path: str
+    """`<file>:<constant>` of its `gfpet.lm.modules.Kind`."""
+    options: Mapping[str, Default]
+    """Its section of `modules` in params.yaml, with the defaults."""
+    learning_rate: float
+    """Default of `tune.learning_rate` and `reference.learning_rate`."""
+    marker: str
+    """Its marker in plots, as matplotlib names it."""
+    scalable: bool = True
+    """Whether its effect can be multiplied by a factor, as the strategies that choose one need."""
+    positions: str | None = None
+    """The option that says how many positions it takes before the text; None if it takes none."""
+    is_default: bool = False
+    """Whether `kinds` and `reference.methods` name it by default."""
+
+
+@dataclass(frozen=True)
+class FamilyEntry:
+    """A model family. Its default checkpoints are `checkpoints/<name>/{small,large}`."""
+
+    name: str
+    path: str
+    """`<file>:<constant>` of its `gfpet.lm.families.Family`."""
+
+
+KINDS: dict[str, KindEntry] = {
+    entry.name: entry
+    for entry in (
+        KindEntry(
+            "lora",
+            "gfpet.lm.modules.lora:LORA",
+            {"rank": 8, "alpha": 16.0, "target_modules": ("attn.q", "attn.v")},
+            learning_rate=3e-3,
+            marker="o",
+            is_default=True,
+        ),
+        KindEntry(
+            "adapter",
+            "gfpet.lm.modules.adapter:ADAPTER",
+            {"bottleneck": 16, "target_modules": ("attn.o", "mlp.down")},
+            learning_rate=3e-3,
+            marker="s",
+            is_default=True,
+        ),
+        KindEntry(
+            "prefix",
+            "gfpet.lm.modules.prefix:PREFIX",
+            {"length": 8},
+            learning_rate=1e-1,
+            marker="^",
+            scalable=False,
+            positions="length",
+            is_default=True,
+        ),
+    )
+}
+FAMILIES: dict[str, FamilyEntry] = {
+    entry.name: entry
+    for entry in (
+        FamilyEntry("gpt2", "gfpet.lm.families.gpt2:GPT2"),
+        FamilyEntry("llama", "gfpet.lm.families.llama:LLAMA"),
+        FamilyEntry("t5", "gfpet.lm.families.t5:T5"),
+    )
+}
+KIND_NAMES = tuple(KINDS)
+DEFAULT_KINDS = tuple(entry.name for entry in KINDS.values() if entry.is_default)
+FAMILY_NAMES = tuple(FAMILIES)
+TUNING_METHODS = ("full", *KIND_NAMES)
+"""Ways to tune the large model by gradients."""
+
+
+def load_entry(entry: KindEntry | FamilyEntry) -> Any:
+    """The `Kind` or the `Family` of an entry; imports its file, and torch with it."""
+    file, _, constant = entry.path.partition(":")
+    return getattr(import_module(file), constant)

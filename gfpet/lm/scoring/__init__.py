@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gfpet.lm.scoring._encode import Batch, EncodedExample, Row, batches, collate, encode, templated_rows
+from gfpet.lm.scoring._measured import score_split
 from gfpet.lm.scoring._score import (
     Backbone,
     Predictions,
@@ -35,6 +36,7 @@ __all__ = [
     "pad_token",
     "predict",
     "ranking_loss",
+    "score_split",
     "task_score",
     "templated_rows",
 ]

@@ -85,6 +85,18 @@ def imports(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
+def files_used(path: Path) -> set[str]:
+    """Our modules that a file takes names of; a package only where it takes more of it than modules."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in OURS else node.module for name in names}
+    return found & OURS.keys()
+
+
 def cannot_change_a_result(module: str) -> bool:
     return module in CANNOT_CHANGE_A_RESULT or module.startswith("gfpet.tracking.")
 
@@ -208,6 +220,20 @@ def test_imports_go_one_way(name: str) -> None:
     if layer == "library":
         found |= {each for each in imports(OURS[name]) if each.startswith("gfpet.stages")}
     assert found == set()
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    """Imports in functions and under TYPE_CHECKING count, too."""
+    below = {name: files_used(path) for name, path in OURS.items()}
+    left = dict(below)
+    while free := [name for name, found in left.items() if not found & left.keys()]:
+        for name in free:
+            del left[name]
+    # What is left imports a cycle or is in one; only the latter is also imported by what is left.
+    while outer := [name for name in left if not any(name in below[other] for other in left)]:
+        for name in outer:
+            del left[name]
+    assert {name: sorted(below[name] & left.keys()) for name in left} == {}
 
 
 def test_each_imported_distribution_is_declared_and_pinned() -> None:

@@ -18,24 +18,31 @@ from gfpet.config._file import (
     with_preset,
     with_values,
 )
+from gfpet.config._forward import Align, Plug, Prune
 from gfpet.config._models import DERIVE, Checkpoint, LargeCheckpoint, Pair
 from gfpet.config._params import Params, positions_before
 from gfpet.config._section import TargetModule
 from gfpet.config._tasks import OWN_TASKS, SHIPPED_TASKS, task_file, task_names
-from gfpet.config._training import Heal, Loop, Optimisation
+from gfpet.config._training import Bridge, Derive, Heal, Loop, Optimisation, Readout
 
 __all__ = [
     "DERIVE",
     "OWN_TASKS",
     "SHIPPED_TASKS",
+    "Align",
+    "Bridge",
     "Checkpoint",
+    "Derive",
     "Heal",
     "LargeCheckpoint",
     "Loop",
     "Optimisation",
     "Pair",
     "Params",
+    "Plug",
     "Prepare",
+    "Prune",
+    "Readout",
     "TargetModule",
     "apply_preset",
     "checkpoints",

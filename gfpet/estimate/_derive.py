@@ -1,17 +1,27 @@
-"""Stage `derive`, run on sizes alone with the functions that its program calls."""
+"""Stages `derive` and `prune`, which cut a model out of the large one, under fake tensors."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gfpet.config import Heal, Params
 from gfpet.errors import ModelError
-from gfpet.estimate._methods import settings
+from gfpet.estimate._recorder import Recorder, two_steps
 from gfpet.estimate._workload import Shape, Workload
 from gfpet.lm.families import find_family
 from gfpet.lm.models import FrozenModel, LoadedModel
 from gfpet.lm.scoring import batches
-from gfpet.lm.training import Hooks, wants_checkpointing
-from gfpet.memory import MemoryReading, measure
-from gfpet.method.derive import LOOKED_AT, READ_AT_ONCE, block_changes, evenly, heal, with_blocks
+from gfpet.memory import MemoryReading
+from gfpet.method.derive import (
+    LOOKED_AT,
+    READ_AT_ONCE,
+    derive_settings,
+    derive_small,
+    evenly,
+    heal_cut,
+    heal_settings,
+)
+from gfpet.method.prune import cut_bridge, prune_settings
 
 
 def derived_shape(large: Shape, params: Params) -> Shape:
@@ -30,48 +40,41 @@ def derived_shape(large: Shape, params: Params) -> Shape:
 
 
 def derive_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Choosing the blocks, cutting the others out and healing what is left: the largest of the three."""
-    section, family, frozen = params.derive, large.family, FrozenModel(large.model)
-    readings = []
-    if section.choice != "even":
-        count = min(READ_AT_ONCE, section.examples)
-        # Of the batches, as many as it takes until enough tokens were seen; `cka` holds them all.
-        needed = -(-min(LOOKED_AT, section.examples * work.length) // (count * work.length))
-        text = work.split(family, needed, count).encoded
-        with measure("choose", [large.model]) as meter:
-            block_changes(
-                frozen,
-                family,
-                (batch for _, batch in batches(text, size=count, pad=0)),
-                section.choice,
-                tokens=LOOKED_AT,
-                step=meter.step,
-            )
-        readings.append(meter.reading)
-    kept = evenly(family.depths_of(large.model), section.layers)
-    with measure("cut", [large.model]) as cutting, cutting.step():
-        small = LoadedModel(with_blocks(large.model, family, kept), family, large.tokenizer, "derived")
-    readings.append(cutting.reading)
+    """Stage `derive`: the largest of choosing the blocks, cutting the others out and healing what is left."""
+    section, frozen, recorder = params.derive, FrozenModel(large.model), Recorder()
+    count = min(READ_AT_ONCE, section.examples)
+    # As many batches as it takes to see enough tokens; `cka` holds them all.
+    needed = -(-min(LOOKED_AT, section.examples * work.length) // (count * work.length))
+    text = work.split(large.family, needed, count).encoded
+    made = derive_small(large, frozen, text, derive_settings(section), pad=0, measure=recorder.measure)
     if section.heal.epochs:
-        readings.append(heal_reading(small, large, frozen, work, section.heal))
-    return max(readings, key=lambda reading: reading.cpu_live_peak_bytes or 0)
+        _healed(made.small, large, frozen, work, section.heal, recorder)
+    return recorder.highest
 
 
-def heal_reading(
-    cut: LoadedModel, large: LoadedModel, frozen: FrozenModel, work: Workload, section: Heal
-) -> MemoryReading:
-    """Distilling the large model into one that was cut out of it."""
-    size = section.batch_size
-    with measure("heal", [cut.model, large.model]) as meter:
-        heal(
-            cut,
-            frozen,
-            work.split(large.family, 2, size).encoded,
-            work.split(large.family, 1, size).encoded,
-            settings(size),
-            pad=0,
-            learning_rate=section.learning_rate,
-            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, cut.model),
-            hooks=Hooks(step=meter.step, quiet=True),
-        )
-    return meter.reading
+def prune_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+    """Stage `prune`: the largest of importance, cutting the Bridge out, and distilling L into it if asked for."""
+    section, settings, recorder = params.prune, prune_settings(params.prune), Recorder()
+    text = work.split(large.family, 2, settings.batch_size).encoded
+    found = [batch for _, batch in batches(text, size=settings.batch_size, pad=0)]
+    bridge = cut_bridge(large, found, settings, measure=recorder.measure)
+    if section.heal.epochs:
+        cut_out = LoadedModel(bridge.model, large.family, large.tokenizer, "Bridge")
+        _healed(cut_out, large, FrozenModel(large.model), work, section.heal, recorder)
+    return recorder.highest
+
+
+def _healed(
+    cut: LoadedModel, large: LoadedModel, frozen: FrozenModel, work: Workload, section: Heal, recorder: Recorder
+) -> None:
+    settings = heal_settings(section)
+    heal_cut(
+        cut,
+        large,
+        frozen,
+        work.split(large.family, 2, section.batch_size).encoded,
+        work.split(large.family, 1, section.batch_size).encoded,
+        replace(settings, loop=two_steps(settings.loop)),
+        pad=0,
+        observer=recorder.observer,
+    )

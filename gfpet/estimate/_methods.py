@@ -1,21 +1,22 @@
-"""The methods that ours is compared with, two steps of each on sizes alone: by gradients of L, MeZO, the ladder."""
+"""The methods that ours is compared with, two steps of each under fake tensors: gradients of L, MeZO, the ladder."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
 
 from gfpet.config import Params
 from gfpet.estimate._mezo import mezo_step
+from gfpet.estimate._recorder import Recorder
 from gfpet.estimate._workload import Shape, Workload, make_bridge, shaped
 from gfpet.lm.models import FrozenModel, LoadedModel
 from gfpet.lm.modules import inserted
 from gfpet.lm.registry import DEFAULT_KINDS
-from gfpet.lm.scoring import backbone_of, candidate_scores, collate, head_of, predict, ranking_loss
-from gfpet.lm.training import Hooks, Settings, start_module, tune_all, tune_module
+from gfpet.lm.scoring import backbone_of, candidate_scores, collate, head_of, predict, ranking_loss, score_split
+from gfpet.lm.training import Hooks, Settings, fit_all, fit_module, start_module
 from gfpet.memory import MemoryReading, Resident, measure
 from gfpet.method.activation_cache import Plan, recomputed
 from gfpet.method.bridge import fit_ladder, laddered, start_ladder
@@ -44,11 +45,6 @@ Peaks = dict[str, MemoryReading]
 """Readings by stage."""
 
 
-def settings(batch: int) -> Settings:
-    """Of the real training loop: one epoch of two steps."""
-    return Settings(epochs=1, batch_size=batch)
-
-
 def run_method(
     method: Method, large: Shape, work: Workload, params: Params, *, by_module: bool = False, tune_only: bool = False
 ) -> Peaks:
@@ -64,53 +60,49 @@ def run_method(
             return _mezo(loaded, work, params)
         if method.name == "ladder side-tuning":
             return _ladder(loaded, work, params)
-        return _gradient(loaded, method, work, params, loaded.model if by_module else None, tune_only)
+        return _gradient(loaded, method, work, params, by_module, tune_only)
 
 
 def _gradient(
-    loaded: LoadedModel, method: Method, work: Workload, params: Params, modules: nn.Module | None, tune_only: bool
+    loaded: LoadedModel, method: Method, work: Workload, params: Params, by_module: bool, tune_only: bool
 ) -> Peaks:
-    data, once = work.task(loaded.family), settings(work.batch)
+    data, loop, recorder = work.task(loaded.family), Settings(1, work.batch), Recorder(by_module)
+    options: Any = {
+        "name": method.name,
+        "learning_rate": 1e-4,
+        "seed": 0,
+        "gradient_checkpointing": method.checkpointed,
+        "observer": recorder.observer,
+    }
     if method.name == "full":
-        with measure("tune", [loaded.model], modules=modules) as meter:
-            tune_all(
-                loaded,
-                data,
-                once,
-                learning_rate=1e-4,
-                seed=0,
-                gradient_checkpointing=method.checkpointed,
-                hooks=Hooks(step=meter.step, quiet=True),
-            )
-        peaks = {"tune L": meter.reading}
-        return peaks if tune_only else peaks | {"infer": infer(loaded, work, params)}
-    options = getattr(params.modules, method.name).model_dump()
-    module = start_module(method.name, loaded, options, data, seed=0)
-    with measure("tune", [loaded.model, *module.tensors.values()], modules=modules) as meter:
-        module, _ = tune_module(
-            loaded,
-            module,
-            data,
-            once,
-            learning_rate=1e-4,
-            seed=0,
-            gradient_checkpointing=method.checkpointed,
-            hooks=Hooks(step=meter.step, quiet=True),
-        )
-    peaks = {"tune L": meter.reading}
+        fit_all(loaded, data, loop, **options)
+        inside: AbstractContextManager[None] = nullcontext()
+        resident: list[Resident] = []
+    else:
+        kind_options = getattr(params.modules, method.name).model_dump()
+        module = start_module(method.name, loaded, kind_options, data, seed=0)
+        module, _ = fit_module(loaded, module, data, loop, **options)
+        inside, resident = inserted(loaded.model, loaded.family, module), [*module.tensors.values()]
+    peaks = {"tune L": recorder.readings[f"train/{method.name}"]}
     if tune_only:
         return peaks
-    with inserted(loaded.model, loaded.family, module):
-        return peaks | {"infer": infer(loaded, work, params, *module.tensors.values())}
+    with inside:
+        return peaks | {"infer": infer(loaded, work, params, *resident)}
 
 
 def infer(loaded: LoadedModel, work: Workload, params: Params, *resident: Resident) -> MemoryReading:
     """A model as it stands, forward only."""
-    with measure("infer", [loaded.model, *resident]) as meter:
-        size = params.evaluate.batch_size
-        backbone, head = backbone_of(loaded.model, loaded.family), head_of(loaded.model)
-        predict(work.split(loaded.family, 1, size).encoded, backbone, head, batch_size=size, pad=0, step=meter.step)
-    return meter.reading
+    size, recorder = params.evaluate.batch_size, Recorder()
+    score_split(
+        loaded,
+        work.split(loaded.family, 1, size),
+        phase="infer",
+        batch_size=size,
+        pad=0,
+        measure=recorder.measure,
+        resident=resident,
+    )
+    return recorder.highest
 
 
 def _mezo(loaded: LoadedModel, work: Workload, params: Params) -> Peaks:
@@ -145,7 +137,7 @@ def _ladder(loaded: LoadedModel, work: Workload, params: Params) -> Peaks:
             data,
             read,
             read,
-            settings(work.batch),
+            Settings(1, work.batch),
             bridge_learning_rate=1e-3,
             train_bridge=True,
             seed=0,

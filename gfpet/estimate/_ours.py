@@ -1,37 +1,54 @@
-"""Every stage of our method, run on sizes alone with the functions that the stage programs call."""
+"""Every stage of our method under fake tensors: the same functions that the stage programs call, at true size."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from gfpet.config import DERIVE, LargeCheckpoint, Pair, Params
-from gfpet.estimate._derive import derive_peak, heal_reading
-from gfpet.estimate._methods import Peaks, infer, settings
+from gfpet.estimate._derive import derive_peak, prune_peak
+from gfpet.estimate._methods import Peaks, infer
 from gfpet.estimate._quantised import quantise_fake
 from gfpet.estimate._readout import readout_peak
+from gfpet.estimate._recorder import Recorder, two_steps
 from gfpet.estimate._workload import Shape, Workload, make_bridge, shaped
-from gfpet.lm.families import Family, stack_of
+from gfpet.lm.families import Family
 from gfpet.lm.models import FrozenModel, LoadedModel, require_library
 from gfpet.lm.modules import PetModule, inserted, targets_by_kind
-from gfpet.lm.scoring import batches, head_of
-from gfpet.lm.training import Hooks, start_module, tune_module, wants_checkpointing
-from gfpet.memory import MemoryReading, Resident, Step, measure
-from gfpet.method.activation_cache import ActivationCache, Activations, Plan, plan_activations, row_lengths
-from gfpet.method.align import explained, fit_maps, identity_maps, layer_groups, map_shapes, spaces_for
-from gfpet.method.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
-from gfpet.method.plug import LayerAssignment, LayerAssignmentName, Projection, layer_assignment, spaces_of
-from gfpet.method.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
+from gfpet.lm.scoring import EncodedExample
+from gfpet.lm.training import fit_module, loop_settings, start_module
+from gfpet.memory import MemoryReading, measure
+from gfpet.method.activation_cache import ActivationCache, Activations, Plan, row_lengths
+from gfpet.method.align import align_models, align_settings, map_shapes, spaces_for
+from gfpet.method.bridge import (
+    BridgeSettings,
+    Transfer,
+    bridge_settings,
+    fit_and_score,
+    plan_for_bridge,
+    read_activations,
+    transfer_of,
+)
+from gfpet.method.plug import (
+    LayerAssignment,
+    LayerAssignmentName,
+    Projection,
+    layer_assignment,
+    plug_untrained,
+    spaces_of,
+)
+from gfpet.method.prune import Bridge
 
 SHARED = ("derive", "align", "prune", "cache", "readout")
 OF_KIND = ("tune S", "bridge", "infer")
 
 
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
-    """Peaks of the stages that all kinds go through: `align`, `prune`; `derive`, `cache` and `readout` if they do more
-    than note that they are not wanted."""
+    """Peaks of the stages that all kinds go through: `align`, `prune`; `derive`, `cache` and `readout` where they have
+    work to do."""
     peaks: Peaks = {}
     with work.tensors():
         if "derive" in only and getattr(params.models, large.family).small.path == DERIVE:
@@ -39,13 +56,10 @@ def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, on
         if "align" in only:
             peaks["align"] = align_peak(*_pair(small, large, work, params), work, params)
         if "prune" in only:
-            # A model of its own: once L has been seen as frozen, `fisher` may not touch it.
+            # A model of its own: once L is frozen for good, `fisher` may not touch it.
             peaks["prune"] = prune_peak(_pair(small, large, work, params)[1], work, params)
         if "cache" in only and params.bridge.epochs:
-            loaded = _pair(small, large, work, params)[1]
-            bridge = make_bridge(loaded, params)
-            peaks["cache"] = cache_peak(_cache(loaded, bridge, work, params)[0], loaded, bridge, work, params)
-            del loaded, bridge
+            peaks |= cache_peak(_pair(small, large, work, params)[1], work, params)
         if "readout" in only and "readout" in params.evaluate.strategies:
             peaks["readout"] = readout_peak(_pair(small, large, work, params)[1], work, params)
     return peaks
@@ -64,138 +78,158 @@ def kind_stages(
     peaks: Peaks = {}
     with work.tensors():
         s, loaded = _pair(small, large, work, params)
-        family, data = loaded.family, work.task(loaded.family)
-        module = start_module(kind, s, getattr(params.modules, kind).model_dump(), data, seed=0)
+        family = loaded.family
+        options = getattr(params.modules, kind).model_dump()
+        module = start_module(kind, s, options, work.task(family), seed=0)
         if "tune S" in only:
             peaks["tune S"] = tune_peak(s, module, work, params, by_module)
         if not {"bridge", "infer"} & set(only):
             return peaks
-        pairs = _pairs(s, loaded, params)
-        reads, writes = spaces_of(module)
-        # As stage align leaves them on disk.
-        shapes = map_shapes(s, loaded, pairs, reads=reads, writes=writes, centre=params.align.centre)
-        maps = Projection.unread(shapes, lambda name: torch.zeros(shapes[name]))
+        settings, pairs = bridge_settings(params.bridge, params.plug), _pairs(s, loaded, params)
+        maps = _maps_in_file(s, loaded, module, pairs, params)
+        if not params.bridge.epochs:
+            if "infer" in only:
+                start = plug_untrained(module, maps, pairs, settings.plug, name=kind, seed=0, measure=measure)
+                peaks["infer"] = _infer_with(loaded, start, work, params)
+            return peaks
         bridge = make_bridge(loaded, params)
-        transfer = start_transfer(
-            module,
-            maps,
-            pairs,
-            family,
-            bridge.kept,
-            family.dims(loaded.model.config),
-            divide_by_copies=params.plug.divide_by_copies,
-            update=params.plug.update,
-            update_rank=params.plug.update_rank,
-            w_down=params.bridge.w_down,
-            seed=0,
-        )
+        dims = family.dims(loaded.model.config)
+        transfer = transfer_of(module, maps, pairs, family, bridge.kept, dims, settings, seed=0)
         del s, maps
-        cache, plan = _cache(loaded, bridge, work, params)
-        training = "bridge" in only and params.bridge.epochs > 0
-        if training and work.real is not None:
-            # Else the Bridge would read zeros, and the gradients of its norms would not be finite.
-            cache_peak(cache, loaded, bridge, work, params)
         if "infer" in only:
-            plugged = transfer.in_large().detached()
-            with inserted(loaded.model, family, plugged):
-                peaks["infer"] = infer(loaded, work, params, *plugged.tensors.values())
-            del plugged
-        del loaded
-        if training:
-            peaks["bridge"] = bridge_peak(bridge, family, transfer, cache, plan, work, params, by_module)
+            peaks["infer"] = _infer_with(loaded, transfer.in_large().detached(), work, params)
+        if "bridge" in only:
+            plan = _plan(loaded, bridge, work, params)
+            activations = _activations(loaded, bridge, plan, work, params)
+            del loaded
+            peaks["bridge"] = bridge_peak(
+                bridge, family, transfer, activations, plan, settings, work, params, by_module
+            )
     return peaks
 
 
 def tune_peak(
     small: LoadedModel, module: PetModule, work: Workload, params: Params, by_module: bool = False
 ) -> MemoryReading:
-    """Training a module of S."""
-    modules = small.model if by_module else None
-    with measure("tune", [small.model, *module.tensors.values()], modules=modules) as meter:
-        tune_module(
-            small,
-            module,
-            work.task(small.family, params.tune.batch_size),
-            settings(params.tune.batch_size),
-            learning_rate=1e-3,
-            seed=0,
-            gradient_checkpointing=wants_checkpointing(params.tune.gradient_checkpointing, small.model),
-            hooks=Hooks(step=meter.step, quiet=True),
-        )
-    return meter.reading
-
-
-def _cache(large: LoadedModel, bridge: Bridge, work: Workload, params: Params) -> tuple[ActivationCache, Plan]:
-    section, dims = params.bridge.activations, large.family.dims(large.model.config)
-    most = max(work.batch, params.bridge.batch_size, params.evaluate.batch_size)
-    lengths = row_lengths(work.split(large.family, 2, most).encoded)
-    plan = plan_activations(
-        section.store,
-        tokens={stack: sum(each) for stack, each in lengths.items()},
-        layers={stack: of.layers for stack, of in dims.stacks.items()},
-        large_width=dims.width,
-        bridge_width=len(bridge.kept.residual),
-        dtype=getattr(torch, section.dtype),
-        budget=int(section.budget_gb * 1e9),
+    """Stage `tune`: training a module of S."""
+    section, recorder = params.tune, Recorder(by_module)
+    fit_module(
+        small,
+        module,
+        work.task(small.family, section.batch_size),
+        two_steps(loop_settings(section)),
+        name=module.kind,
+        learning_rate=1e-3,
+        seed=0,
+        gradient_checkpointing=section.gradient_checkpointing,
+        observer=recorder.observer,
     )
-    return ActivationCache(work.real or Path(), plan, lengths, work.rows()), plan
+    return recorder.highest
 
 
-def cache_peak(
-    cache: ActivationCache, large: LoadedModel, bridge: Bridge, work: Workload, params: Params
-) -> MemoryReading:
-    """Filling the cache of L's activations."""
-    size = params.evaluate.batch_size
-    with measure("cache", [large.model]) as meter:
-        cache.fill(
-            work.split(large.family, 1, size).encoded,
-            FrozenModel(large.model),
-            large.family,
-            bridge.kept.residual,
-            batch_size=size,
-            pad=0,
-            device=work.device,
-            step=meter.step,
-        )
-    return meter.reading
+def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
+    """Stage `align`: fitting `W_plug`, and how well it does."""
+    section, modules, recorder = params.align, params.modules, Recorder()
+    targets = targets_by_kind(small.family, {kind: getattr(params.modules, kind).model_dump() for kind in params.kinds})
+    reads, writes = spaces_for(targets)
+    text = work.split(small.family, 2, section.batch_size).encoded
+    align_models(
+        small,
+        large,
+        FrozenModel(large.model),
+        text,
+        text,
+        _pairs(small, large, params),
+        align_settings(section),
+        reads=reads,
+        writes=writes,
+        file=None,
+        pad=0,
+        measure=recorder.measure,
+        every_group=False,
+    )
+    return recorder.highest
+
+
+def cache_peak(large: LoadedModel, work: Workload, params: Params) -> Peaks:
+    """Stage `bridge`, filling the cache of L's activations; nothing where they are recomputed."""
+    recorder, size, bridge = Recorder(), params.evaluate.batch_size, make_bridge(large, params)
+    read_activations(
+        large,
+        FrozenModel(large.model),
+        {"train": work.split(large.family, 1, size).encoded},
+        _plan(large, bridge, work, params),
+        bridge.kept,
+        work.real or Path(),
+        batch_size=size,
+        pad=0,
+        measure=recorder.measure,
+        store=work.rows(),
+    )
+    return recorder.readings
 
 
 def bridge_peak(
     bridge: Bridge,
     family: Family,
     transfer: Transfer,
-    cache: Activations,
+    activations: Activations,
     plan: Plan,
+    settings: BridgeSettings,
     work: Workload,
     params: Params,
     by_module: bool = False,
 ) -> MemoryReading:
-    """Training module, maps and Bridge, and scoring with them."""
-    section, size = params.bridge, params.bridge.batch_size
-    ladder = start_ladder(plan, bridge.kept.residual, section.temperature, work.device)
-    data = work.task(family, size)
-    resident: list[Resident] = [bridge.model, *transfer.tensors, *ladder.tensors.values()]
-    modules = bridge.model if by_module else None
-    with measure("bridge", resident, modules=modules) as meter:
-        fit_bridge(
-            bridge,
-            family,
-            ladder,
-            transfer,
-            data,
-            cache,
-            cache,
-            settings(size),
-            learning_rate=1e-3,
-            bridge_learning_rate=1e-3,
-            train_bridge=section.train_bridge,
-            seed=0,
-            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, bridge.model),
-            hooks=Hooks(step=meter.step, quiet=True),
-        )
-        said = work.split(family, 1, params.evaluate.batch_size)
-        predict_with_bridge(bridge, family, ladder, transfer, said, cache, batch_size=len(said), pad=0, step=meter.step)
-    return meter.reading
+    """Stage `bridge`, the larger of training module, maps and Bridge, and scoring with them."""
+    recorder, size = Recorder(by_module), params.evaluate.batch_size
+    fit_and_score(
+        bridge,
+        family,
+        transfer,
+        replace(work.task(family, settings.loop.batch_size), eval=work.split(family, 1, size)),
+        plan,
+        dict.fromkeys(("train", "dev", "eval"), activations),
+        replace(settings, loop=two_steps(settings.loop)),
+        name=transfer.module.kind,
+        seed=0,
+        batch_size=size,
+        observer=recorder.observer,
+    )
+    return recorder.highest
+
+
+def _infer_with(loaded: LoadedModel, module: PetModule, work: Workload, params: Params) -> MemoryReading:
+    with inserted(loaded.model, loaded.family, module):
+        return infer(loaded, work, params, *module.tensors.values())
+
+
+def _cached_rows(family: Family, work: Workload, params: Params) -> list[EncodedExample]:
+    """The examples whose activations are kept: two batches of the largest batch size in use."""
+    return work.split(family, 2, max(work.batch, params.bridge.batch_size, params.evaluate.batch_size)).encoded
+
+
+def _plan(large: LoadedModel, bridge: Bridge, work: Workload, params: Params) -> Plan:
+    settings, dims = bridge_settings(params.bridge, params.plug), large.family.dims(large.model.config)
+    return plan_for_bridge([_cached_rows(large.family, work, params)], dims, bridge.kept, settings)
+
+
+def _activations(large: LoadedModel, bridge: Bridge, plan: Plan, work: Workload, params: Params) -> Activations:
+    """What the Bridge reads. A cache of fake tensors has the right sizes without being filled."""
+    rows = _cached_rows(large.family, work, params)
+    if work.real is None and plan.store != "recompute":
+        return ActivationCache(Path(), plan, row_lengths(rows), work.rows())
+    readers = read_activations(
+        large,
+        FrozenModel(large.model),
+        {"train": rows},
+        plan,
+        bridge.kept,
+        work.real or Path(),
+        batch_size=params.evaluate.batch_size,
+        pad=0,
+        measure=measure,
+    )
+    return readers["train"]
 
 
 def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[LoadedModel, LoadedModel]:
@@ -204,7 +238,7 @@ def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[L
 
 
 def _large(large: Shape, work: Workload, section: LargeCheckpoint) -> LoadedModel:
-    """L where its section puts it. Without `memory_gb`, that all of it fits is taken for granted."""
+    """L where its section puts it. Without `memory_gb`, all of it is assumed to fit."""
     dtype = getattr(torch, section.dtype)
     loaded = shaped(large, dtype, work.device)
     quantise_fake(loaded, section.quantisation, dtype, work.device)
@@ -223,67 +257,11 @@ def _pairs(small: LoadedModel, large: LoadedModel, params: Params) -> LayerAssig
     return layer_assignment(name, small.family.depths_of(small.model), large.family.depths_of(large.model))
 
 
-def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Fitting `W_plug`, and how well it does."""
-    section, frozen = params.align, FrozenModel(large.model)
-    modules = params.modules
-    targets = targets_by_kind(small.family, {kind: getattr(modules, kind).model_dump() for kind in params.kinds})
-    reads, writes = spaces_for(targets)
-    pairs = _pairs(small, large, params)
-    text = work.split(small.family, 2, section.batch_size).encoded
-    found = [batch for _, batch in batches(text, size=section.batch_size, pad=0)]
-    budget = int(section.budget_gb * 1e9)
-    groups = layer_groups(pairs, small.family, small.model, large.model, reads=reads, writes=writes, budget=budget)
-    # All groups of a stack are alike but the last, which may be smaller.
-    first: dict[str, LayerAssignment] = {}
-    for group, _ in groups:
-        first.setdefault(next(iter(group)), group)
-    with measure("align", [small.model, large.model]) as meter:
-        for group in first.values():
-            if section.method == "identity":
-                here = [[space for space in spaces if stack_of(space) in group] for spaces in (reads, writes)]
-                maps = identity_maps(small, large, group, reads=here[0], writes=here[1])
-            else:
-                maps = fit_maps(
-                    small,
-                    frozen,
-                    found,
-                    group,
-                    reads=reads,
-                    writes=writes,
-                    method=section.method,
-                    ridge=section.ridge,
-                    centre=section.centre,
-                    step=meter.step,
-                )
-            meter.hold(*maps.named().values())
-            explained(maps, small, frozen, found, group, step=meter.step)
-            del maps
-    return meter.reading
-
-
-def prune_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Importance, cutting the Bridge out, and distilling L into it if that is asked for: the largest of them."""
-    with measure("importance", [large.model]) as meter:
-        _importance(large, work, params, meter.step)
-    with measure("cut", [large.model]) as cutting, cutting.step():
-        bridge = make_bridge(large, params)
-    readings = [meter.reading, cutting.reading]
-    if params.prune.heal.epochs:
-        cut_out = LoadedModel(bridge.model, large.family, large.tokenizer, "Bridge")
-        readings.append(heal_reading(cut_out, large, FrozenModel(large.model), work, params.prune.heal))
-    return max(readings, key=lambda reading: reading.cpu_live_peak_bytes or 0)
-
-
-def _importance(loaded: LoadedModel, work: Workload, params: Params, step: Step) -> None:
-    section, family = params.prune, loaded.family
-    if section.importance == "magnitude":
-        with step(0):
-            magnitude_importance(loaded.model, family)
-        return
-    size = 1 if section.importance == "fisher" else section.batch_size
-    found = [batch for _, batch in batches(work.split(family, 2, size).encoded, size=size, pad=0)]
-    if section.importance == "fisher":
-        fisher_importance(loaded.model, family, head_of(loaded.model), found, step)
-    else:
-        activation_importance(FrozenModel(loaded.model), family, found, step)
+def _maps_in_file(
+    small: LoadedModel, large: LoadedModel, module: PetModule, pairs: LayerAssignment, params: Params
+) -> Projection:
+    """The closed form of `W_plug` as stage `align` leaves it: in a file, read when it is asked for."""
+    reads, writes = spaces_of(module)
+    centre = align_settings(params.align).centre
+    shapes = map_shapes(small, large, pairs, reads=reads, writes=writes, centre=centre)
+    return Projection.unread(shapes, lambda name: torch.zeros(shapes[name]))

@@ -171,7 +171,7 @@ def plan_within(
         if not any(sizes[stage] < now[stage] for stage in needed):
             continue
         params = changed
-        kept.append((needed | {stage for stage in sizes if sizes[stage] != now[stage]}, changes, remedy.cost))
+        kept.append((needed | {stage for stage in sizes if sizes[stage] != now.get(stage)}, changes, remedy.cost))
         now |= sizes
     final: dict[str, Any] = {}
     for _, changes, _ in kept:

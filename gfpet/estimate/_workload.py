@@ -22,7 +22,7 @@ from gfpet.method.prune import Bridge, Importance, StackImportance, choose, cut,
 
 _TASK = "rte"
 _ANSWERS = ("Yes", "No")
-# An encoder-decoder's decoder reads the template's start and one candidate token is predicted; T5's start is two tokens.
+# An encoder-decoder's decoder reads the template's start (two tokens in T5) and predicts one candidate token.
 _DECODER_START = (0, 0)
 _TOKENS = 32
 

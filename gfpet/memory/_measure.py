@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import psutil
 import torch
@@ -124,6 +125,18 @@ Step = Callable[[int], AbstractContextManager[None]]
 def no_step(_: int) -> AbstractContextManager[None]:
     """Measures nothing."""
     return nullcontext()
+
+
+class Measure(Protocol):
+    """Opens a phase: `measure` below, a stage's `run.measure`, or the estimate's recorder."""
+
+    def __call__(self, phase: str, resident: Iterable[Resident] = ()) -> AbstractContextManager[Meter]:
+        """Measure a phase.
+
+        Args:
+            phase: its name in the metrics, e.g. `train/lora-seed0`.
+            resident: what is in memory already.
+        """
 
 
 @contextmanager

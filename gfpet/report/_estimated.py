@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gfpet.report._estimated_plots import plot_curve, plot_stages
+from gfpet.report._estimated_records import STAGES, Record, title_of
 from gfpet.report._tables import Table
 
 ESTIMATED = "memory"
 """Name of the report's file and folder."""
-Record = Mapping[str, Any]
-"""One method (`gfpet.estimate.as_records`)."""
-
-STAGES = ("derive", "tune L", "tune S", "align", "prune", "cache", "bridge", "readout", "infer")
 CARDS = (8, 16, 24, 80)
 """Sizes of common GPUs, in GB."""
 _GIB = 2**30
@@ -27,12 +25,6 @@ PAPER = {
     "t5": ("T5-3B, batch 1, length 512", "5.1", {"adapter": "3.6", "prefix": "3.5", "lora": "3.6"}),
 }
 """The paper's ratios: to full fine-tuning, and to each kind of module by gradients."""
-
-
-def title_of(record: Record) -> str:
-    """A method's name in tables."""
-    name = record["method"] + (f", {record['kind']}" if record["kind"] else "")
-    return f"{name}, checkpointed" if record["checkpointed"] else str(name)
 
 
 def estimate_table(records: Sequence[Record], title: str) -> Table:
@@ -76,8 +68,6 @@ def write_estimates(runs: Sequence[Mapping[str, Any]], folder: Path, curve: Sequ
         runs: what `gfpet memory estimate --json` prints, one for each pair of models.
         curve: likewise, for pairs of rising size.
     """
-    from gfpet.report._estimated_plots import plot_curve, plot_stages
-
     below = folder / ESTIMATED
     below.mkdir(parents=True, exist_ok=True)
     parts = ["# Memory, estimated", "", _INTRODUCTION, ""]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gfpet.report._estimated import STAGES, title_of
+from gfpet.report._estimated_records import STAGES, title_of
 from gfpet.report._plots import plain_style, save_figure
 
 _GIB = 2**30

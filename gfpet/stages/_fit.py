@@ -1,20 +1,25 @@
-"""Tune a module of one model and score it: what `tune` does to S, `reference` does to L."""
+"""What the stages that train share: how they observe training runs, and tuning a module of one model."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from gfpet.config import Optimisation
 from gfpet.lm.models import LoadedModel
-from gfpet.lm.modules import PetModule, inserted
-from gfpet.lm.scoring import Predictions, Split, TaskData, backbone_of, head_of, predict
-from gfpet.lm.training import Hooks, Outcome, start_module, tune_module, wants_checkpointing
+from gfpet.lm.modules import inserted
+from gfpet.lm.scoring import Predictions, TaskData, score_split
+from gfpet.lm.training import Hooks, Observer, Outcome, fit_module, loop_settings, start_module
+from gfpet.memory import Meter
 from gfpet.stages._harness import StageRun
-from gfpet.stages._inputs import settings_of
 
 
-def training_hooks(run: StageRun, name: str, meter: Any) -> Hooks:
-    """Curves, memory and a resumable checkpoint under the name `<kind>-seed<seed>`."""
+def observer(run: StageRun) -> Observer:
+    """The stage's harness as an observer: phases go to its metrics, training runs to its curves and work folder."""
+    return Observer(run.measure, partial(_training_hooks, run))
+
+
+def _training_hooks(run: StageRun, name: str, meter: Meter) -> Hooks:
+    """Curves, memory and a resumable checkpoint of a training run, under its name."""
 
     def log(series: str, step: int, value: float) -> None:
         run.log_curve(f"{name}/{series}", step, value)
@@ -24,7 +29,7 @@ def training_hooks(run: StageRun, name: str, meter: Any) -> Hooks:
 
 
 def log_outcome(run: StageRun, name: str, outcome: Outcome) -> None:
-    """What came of a training run, among the stage's values."""
+    """Write the outcome of a training run to the stage's values."""
     if outcome.resumed_at:
         run.say(f"{name}: resumed at step {outcome.resumed_at} of {outcome.steps}")
     run.log_value(f"{name}/steps", outcome.steps)
@@ -32,44 +37,34 @@ def log_outcome(run: StageRun, name: str, outcome: Outcome) -> None:
     run.log_value(f"{name}/dev_score", outcome.best_score)
 
 
-def infer(run: StageRun, phase: str, loaded: LoadedModel, split: Split, *, pad: int) -> Predictions:
-    """Score a split with the model as it stands, measured as a phase."""
-    with run.measure(phase, resident=[loaded.model]) as meter:
-        return predict(
-            split.encoded,
-            backbone_of(loaded.model, loaded.family),
-            head_of(loaded.model),
-            batch_size=run.params.evaluate.batch_size,
-            pad=pad,
-            step=meter.step,
-        )
+def tune_kind(
+    run: StageRun, loaded: LoadedModel, data: TaskData, section: Optimisation, *, kind: str, seed: int, rate: float
+) -> Predictions:
+    """Tune a module and write it to the stage's outputs; the model's predictions with it on the evaluation split.
 
-
-def fit_module(
-    run: StageRun,
-    loaded: LoadedModel,
-    data: TaskData,
-    section: Optimisation,
-    *,
-    kind: str,
-    seed: int,
-    learning_rate: float,
-) -> tuple[PetModule, Predictions]:
-    """A tuned module, written to the stage's outputs, and the model's predictions with it on the evaluation split."""
+    Args:
+        rate: learning rate.
+    """
     name = f"{kind}-seed{seed}"
-    module = start_module(kind, loaded, getattr(run.params.modules, kind).model_dump(), data, seed=seed)
-    with run.measure(f"train/{name}", resident=[loaded.model, *module.tensors.values()]) as meter:
-        module, outcome = tune_module(
-            loaded,
-            module,
-            data,
-            settings_of(section),
-            learning_rate=learning_rate,
-            seed=seed,
-            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, loaded.model),
-            hooks=training_hooks(run, name, meter),
-        )
+    module, outcome = fit_module(
+        loaded,
+        start_module(kind, loaded, getattr(run.params.modules, kind).model_dump(), data, seed=seed),
+        data,
+        loop_settings(section),
+        name=name,
+        learning_rate=rate,
+        seed=seed,
+        gradient_checkpointing=section.gradient_checkpointing,
+        observer=observer(run),
+    )
     log_outcome(run, name, outcome)
     module.save(run.output / f"{name}.safetensors")
     with inserted(loaded.model, loaded.family, module):
-        return module, infer(run, f"infer/{name}", loaded, data.eval, pad=data.pad)
+        return score_split(
+            loaded,
+            data.eval,
+            phase=f"infer/{name}",
+            batch_size=run.params.evaluate.batch_size,
+            pad=data.pad,
+            measure=run.measure,
+        )

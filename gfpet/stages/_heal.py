@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from gfpet.config import Heal
 from gfpet.lm.models import FrozenModel, LoadedModel
 from gfpet.lm.scoring import EncodedExample
-from gfpet.lm.training import wants_checkpointing
-from gfpet.method.derive import heal
-from gfpet.stages._fit import log_outcome, training_hooks
+from gfpet.method.derive import heal_cut, heal_settings
+from gfpet.stages._fit import log_outcome, observer
 from gfpet.stages._harness import StageRun
-from gfpet.stages._inputs import settings_of
 
-# One text in so many is held out of healing.
+# One text in this many is held out of healing.
 _HELD_OUT = 10
 
 
@@ -27,20 +25,11 @@ def healed(
     *,
     pad: int,
 ) -> None:
-    """Train `cut` in place, measured as a phase; the large model, `frozen`, runs forward only."""
+    """Train `cut` in place; the large model, `frozen`, runs forward only."""
     split = len(text) - max(1, len(text) // _HELD_OUT)
-    with run.measure("heal", resident=[cut.model, large.model]) as meter:
-        outcome = heal(
-            cut,
-            frozen,
-            text[:split],
-            text[split:],
-            settings_of(section),
-            pad=pad,
-            learning_rate=section.learning_rate,
-            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, cut.model),
-            hooks=training_hooks(run, "heal", meter),
-        )
+    outcome = heal_cut(
+        cut, large, frozen, text[:split], text[split:], heal_settings(section), pad=pad, observer=observer(run)
+    )
     log_outcome(run, "heal", outcome)
     run.log_value("heal/dev_divergence", outcome.best_loss)
     run.say(

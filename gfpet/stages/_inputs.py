@@ -1,4 +1,4 @@
-"""What the stage programs load alike: models, prepared examples, settings of the training loop."""
+"""What the stage programs load alike: models and prepared examples."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any, Literal
 import torch
 from transformers.utils import logging
 
-from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Loop, Pair, Params, positions_before
+from gfpet.config import DERIVE, Checkpoint, LargeCheckpoint, Pair, Params, positions_before
 from gfpet.errors import ConfigError
 from gfpet.lm.models import LoadedModel, find_device, load_pretrained, offloaded
 from gfpet.lm.scoring import TaskData, load_task
-from gfpet.lm.training import Settings
 
 OUTPUTS = Path("outputs")
 
@@ -89,19 +88,4 @@ def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:
         loaded.tokenizer,
         max_length=params.models.max_length,
         template=loaded.template,
-    )
-
-
-def settings_of(section: Loop) -> Settings:
-    """The training loop's part of a section."""
-    return Settings(
-        epochs=section.epochs,
-        batch_size=section.batch_size,
-        accumulation=section.accumulation,
-        schedule=section.schedule,
-        warmup=section.warmup,
-        weight_decay=section.weight_decay,
-        clip=section.clip,
-        patience=section.patience,
-        checkpoint_every=section.checkpoint_every,
     )

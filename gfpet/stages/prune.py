@@ -7,23 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from gfpet.lm.families import Dims
 from gfpet.lm.models import FrozenModel, LoadedModel
-from gfpet.lm.scoring import Batch, collate, head_of, pad_token
+from gfpet.lm.scoring import Batch, collate, pad_token
 from gfpet.method.derive import contexts
-from gfpet.method.prune import (
-    Bridge,
-    Importance,
-    activation_importance,
-    choose,
-    cut,
-    fisher_importance,
-    magnitude_importance,
-    reduced_dims,
-    save_bridge,
-)
+from gfpet.method.prune import Bridge, cut_bridge, prune_settings, save_bridge
 from gfpet.stages._family import mixed_examples
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._heal import healed
@@ -35,21 +24,19 @@ def prune(family: str) -> None:
     with stage("prune", family) as run:
         section = run.params.prune
         large = load_model(run.params, family, "large")
-        dims = large.family.dims(large.model.config)
-        small_dims = reduced_dims(dims, section.factor, section.reduction)
-        with run.measure(f"importance-{section.importance}", resident=[large.model]) as meter:
-            importance = _importance(run, large, meter.step)
-        kept = choose(importance, small_dims, large.family)
-        with run.measure("cut", resident=[large.model]) as meter, meter.step():
-            bridge = Bridge(cut(large.model, large.family, small_dims, kept), small_dims, kept)
+        if section.importance == "fisher":
+            run.say("prune.importance=fisher computes gradients of the large model; activation and magnitude do not.")
+        settings = prune_settings(section)
+        bridge = cut_bridge(large, _batches(run, large, settings.batch_size), settings, measure=run.measure)
         if section.heal.epochs:
             _distilled(run, bridge, large)
         save_bridge(bridge, large.model.config, run.output)
         before = sum(parameter.numel() for parameter in large.model.parameters())
+        dims, less = large.family.dims(large.model.config), bridge.dims
         run.say(
             f"Bridge: {bridge.parameters:,} of {before:,} parameters (1/{before / bridge.parameters:.1f}; "
-            f"prune.factor={section.factor:g} by {section.reduction}), width {small_dims.width} of {dims.width}; "
-            + "; ".join(_sizes(name, dims, small_dims) for name in dims.stacks)
+            f"prune.factor={section.factor:g} by {section.reduction}), width {less.width} of {dims.width}; "
+            + "; ".join(_sizes(name, dims, less) for name in dims.stacks)
         )
         run.log_value("bridge_parameters", bridge.parameters)
         run.log_value("large_parameters", before)
@@ -71,17 +58,6 @@ def _distilled(run: StageRun, bridge: Bridge, large: LoadedModel) -> None:
 def _sizes(stack: str, whole: Dims, less: Dims) -> str:
     of, kept = whole.stacks[stack], less.stacks[stack]
     return f"{stack}: heads {kept.heads} of {of.heads}, feed-forward {kept.ffn} of {of.ffn}"
-
-
-def _importance(run: StageRun, large: LoadedModel, step: Any) -> Importance:
-    kind = run.params.prune.importance
-    if kind == "magnitude":
-        return magnitude_importance(large.model, large.family)
-    if kind == "activation":
-        batches = _batches(run, large, run.params.prune.batch_size)
-        return activation_importance(FrozenModel(large.model), large.family, batches, step)
-    run.say("prune.importance=fisher computes gradients of the large model; activation and magnitude do not.")
-    return fisher_importance(large.model, large.family, head_of(large.model), _batches(run, large, 1), step)
 
 
 def _batches(run: StageRun, large: LoadedModel, size: int) -> Iterator[Batch]:

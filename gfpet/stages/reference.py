@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from gfpet.lm.scoring import Predictions, TaskData
-from gfpet.lm.training import tune_all, wants_checkpointing
-from gfpet.stages._fit import fit_module, infer, log_outcome, training_hooks
+from gfpet.lm.scoring import Predictions, TaskData, score_split
+from gfpet.lm.training import fit_all, loop_settings
+from gfpet.stages._fit import log_outcome, observer, tune_kind
 from gfpet.stages._harness import StageRun, main, stage
-from gfpet.stages._inputs import load_examples, load_model, settings_of
+from gfpet.stages._inputs import load_examples, load_model
 from gfpet.stages._rows import RowMaker
 
 
@@ -30,31 +30,38 @@ def reference(family: str, task: str) -> None:
         for kind in [kind for kind in params.kinds or modules if kind in modules]:
             for seed in params.seeds:
                 rate = section.learning_rate[kind]
-                _, said = fit_module(run, large, data, section, kind=kind, seed=seed, learning_rate=rate)
-                run.log_results(maker.rows("gradient", said, data.eval, kind=kind, seed=seed))
+                predictions = tune_kind(run, large, data, section, kind=kind, seed=seed, rate=rate)
+                run.log_results(maker.rows("gradient", predictions, data.eval, kind=kind, seed=seed))
         del large
         if "full" in section.methods:
             for seed in params.seeds:
-                said = _full(run, family, data, seed)
-                run.log_results(maker.rows("full", said, data.eval, seed=seed))
+                predictions = _full(run, family, data, seed)
+                run.log_results(maker.rows("full", predictions, data.eval, seed=seed))
 
 
 def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
     """Full fine-tuning changes the model's own weights: it takes a fresh one each time."""
     section, name = run.params.reference, f"full-seed{seed}"
     large = load_model(run.params, family, "large", dtype=section.dtype)
-    with run.measure(f"train/{name}", resident=[large.model]) as meter:
-        outcome = tune_all(
-            large,
-            data,
-            settings_of(section),
-            learning_rate=section.learning_rate["full"],
-            seed=seed,
-            gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, large.model),
-            hooks=training_hooks(run, name, meter),
-        )
+    outcome = fit_all(
+        large,
+        data,
+        loop_settings(section),
+        name=name,
+        learning_rate=section.learning_rate["full"],
+        seed=seed,
+        gradient_checkpointing=section.gradient_checkpointing,
+        observer=observer(run),
+    )
     log_outcome(run, name, outcome)
-    return infer(run, f"infer/{name}", large, data.eval, pad=data.pad)
+    return score_split(
+        large,
+        data.eval,
+        phase=f"infer/{name}",
+        batch_size=run.params.evaluate.batch_size,
+        pad=data.pad,
+        measure=run.measure,
+    )
 
 
 if __name__ == "__main__":

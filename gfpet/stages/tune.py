@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from gfpet.stages._fit import fit_module
+from gfpet.stages._fit import tune_kind
 from gfpet.stages._harness import main, stage
 from gfpet.stages._inputs import load_examples, load_model
 from gfpet.stages._rows import RowMaker
@@ -26,8 +26,8 @@ def tune(family: str, task: str) -> None:
         for kind in run.params.kinds:
             for seed in run.params.seeds:
                 rate = section.learning_rate[kind]
-                _, said = fit_module(run, small, data, section, kind=kind, seed=seed, learning_rate=rate)
-                run.log_results(maker.rows("small_tuned", said, data.eval, kind=kind, seed=seed))
+                predictions = tune_kind(run, small, data, section, kind=kind, seed=seed, rate=rate)
+                run.log_results(maker.rows("small_tuned", predictions, data.eval, kind=kind, seed=seed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is estimated on sizes alone against what the same step takes with real tensors: every method, every stage."""
+"""What is estimated under fake tensors against what the same step takes with real ones: every method, every stage."""
 
 from __future__ import annotations
 
@@ -122,6 +122,37 @@ def test_without_a_trained_bridge_neither_it_nor_a_cache_takes_anything() -> Non
     assert set(kind_stages("lora", SMALL, LARGE, WORK, params, only=["bridge", "infer"])) == {"infer"}
     with pytest.raises(ConfigError, match=r"bridge\.epochs is 0"):
         profile_stage("bridge", "lora", SMALL, LARGE, WORK, params)
+
+
+def test_one_map_for_all_layers_takes_less_than_one_for_each(tmp_path: Path) -> None:
+    peaks = {}
+    for sharing in ("per_layer", "shared"):
+        params = with_values(PLAIN, {"plug.sharing": sharing})
+        estimated, measured = (
+            kind_stages("lora", SMALL, LARGE, each, params, only=["bridge"])
+            for each in (WORK, replace(WORK, real=tmp_path))
+        )
+        _compare(estimated, measured)
+        peaks[sharing] = estimated["bridge"].cpu_live_peak_bytes, measured["bridge"].cpu_live_peak_bytes
+    # Q and P of two target modules for one layer instead of four: weights, and AdamW's two values for each.
+    maps = 3 * 3 * 2 * 2 * 32 * 48 * 4
+    for per_layer, shared in zip(peaks["per_layer"], peaks["shared"], strict=True):
+        assert per_layer - shared >= maps
+
+
+def test_maps_have_offsets_only_where_stage_align_leaves_some() -> None:
+    def bridge(**changes: str | bool) -> int:
+        params = with_values(PLAIN, {name.replace("__", "."): value for name, value in changes.items()})
+        peak = kind_stages("lora", LARGE, LARGE, WORK, params, only=["bridge"])["bridge"].cpu_live_peak_bytes
+        assert peak is not None
+        return peak
+
+    plain = bridge(align__centre=False)
+    assert bridge(align__method="identity") == plain
+    # Read and write offsets of two target modules in four layers.
+    assert bridge(align__method="ridge") == plain + 2 * 2 * 4 * 48 * 4
+    # Random maps have none.
+    assert bridge(plug__initialisation="random") == plain
 
 
 QUANTISED = {

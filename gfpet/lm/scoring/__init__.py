@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gfpet.lm.scoring._encode import Batch, EncodedExample, Row, batches, collate, encode, templated_rows
+from gfpet.lm.scoring._measured import score_split
 from gfpet.lm.scoring._score import (
     Backbone,
     Predictions,
@@ -38,6 +39,7 @@ __all__ = [
     "plain_tokens",
     "predict",
     "ranking_loss",
+    "score_split",
     "shortened",
     "start_tokens",
     "task_score",

@@ -109,11 +109,13 @@ def _fit(
     )
 
 
-# From here on, keeping all activations costs more than computing them twice takes time.
+Checkpointing = bool | Literal["auto"]
+"""Recompute activations in the backward pass; `auto`: in models of 50M parameters or more."""
+# From this size on, the memory of all activations costs more than the time to compute them twice.
 _CHECKPOINTED = 50_000_000
 
 
-def wants_checkpointing(setting: bool | Literal["auto"], model: torch.nn.Module) -> bool:
+def wants_checkpointing(setting: Checkpointing, model: torch.nn.Module) -> bool:
     """What a section's `gradient_checkpointing` means for a model."""
     if setting == "auto":
         return sum(parameter.numel() for parameter in model.parameters()) >= _CHECKPOINTED

@@ -7,12 +7,18 @@ from gfpet.method.align._fit import Method, explained, fit_maps, spaces_for
 from gfpet.method.align._groups import layer_groups, map_shapes
 from gfpet.method.align._identity import identity_maps
 from gfpet.method.align._layers_file import load_pairs, save_pairs
+from gfpet.method.align._runs import Aligned, align_models
+from gfpet.method.align._settings import AlignSettings, align_settings
 from gfpet.method.align._solve import procrustes_map, ridge_map
 from gfpet.method.align._text import read_through
 
 __all__ = [
+    "AlignSettings",
+    "Aligned",
     "Method",
     "Side",
+    "align_models",
+    "align_settings",
     "cka",
     "cka_debiased",
     "cka_pair",

@@ -62,8 +62,8 @@ def fit_maps(
     One pass over the text; no activation of L outlives its block. What is summed up instead, in float64: for each space
     that is read `n_L d_L²` values, for each that is written `n_S d_S²`, and `n_L d_S d_L` for either (n_L: pairs of the
     layer assignment; spaces that are one tensor, such as the inputs of a fused query-key-value map, are summed once).
-    GPT-2 to GPT2-XL: 1.0 GB, 0.06 GB and 0.5 GB a space, about 6 GB for all three kinds at their default target modules. Where
-    that is too much, call it for some pairs at a time (`layer_groups`).
+    GPT-2 to GPT2-XL: 1.0 GB, 0.06 GB and 0.5 GB a space, about 6 GB for all three kinds at their default target
+    modules. Where that is too much, call it for some pairs at a time (`layer_groups`).
 
     Args:
         large: of the same family as the small model.

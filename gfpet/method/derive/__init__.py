@@ -13,6 +13,8 @@ from gfpet.method.derive._choose import (
 )
 from gfpet.method.derive._cut import Blocks, with_blocks
 from gfpet.method.derive._heal import heal
+from gfpet.method.derive._runs import Derived, derive_small, heal_cut
+from gfpet.method.derive._settings import DeriveSettings, HealSettings, derive_settings, heal_settings
 from gfpet.method.derive._text import contexts
 
 __all__ = [
@@ -20,11 +22,18 @@ __all__ = [
     "READ_AT_ONCE",
     "Blocks",
     "Choice",
+    "DeriveSettings",
+    "Derived",
+    "HealSettings",
     "block_changes",
     "choose_blocks",
     "contexts",
     "count_of",
+    "derive_settings",
+    "derive_small",
     "evenly",
     "heal",
+    "heal_cut",
+    "heal_settings",
     "with_blocks",
 ]

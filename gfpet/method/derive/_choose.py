@@ -24,7 +24,7 @@ from gfpet.lm.scoring import Batch, backbone_of
 from gfpet.memory import Step, no_step
 from gfpet.method.align import cka
 
-Choice = Literal["angular", "cka"]
+Choice = Literal["angular", "cka", "even"]
 
 READ_AT_ONCE = 16
 """Texts of a batch."""
@@ -36,7 +36,7 @@ def block_changes(
     large: FrozenModel,
     family: Family,
     batches: Iterable[Batch],
-    choice: Choice,
+    choice: Literal["angular", "cka"],
     *,
     tokens: int,
     step: Step = no_step,

@@ -10,19 +10,24 @@ from gfpet.method.prune._importance import (
     fisher_importance,
     magnitude_importance,
 )
+from gfpet.method.prune._runs import cut_bridge
+from gfpet.method.prune._settings import PruneSettings, prune_settings
 
 __all__ = [
     "Bridge",
     "Importance",
     "Kept",
     "KeptStack",
+    "PruneSettings",
     "StackImportance",
     "activation_importance",
     "choose",
     "cut",
+    "cut_bridge",
     "fisher_importance",
     "load_bridge",
     "magnitude_importance",
+    "prune_settings",
     "reduced_dims",
     "save_bridge",
 ]

@@ -101,7 +101,10 @@ class Readout:
 
 
 def layers_to_read(dims: Dims, count: int) -> dict[str, tuple[int, ...]]:
-    """Up to `count` layers_read a stack, evenly spaced from the embeddings (all that one reads) to the last block's output."""
+    """Up to `count` layers of each stack, evenly spaced from the embeddings to the last block's output.
+
+    A count of 1 reads the embeddings alone.
+    """
     layers_read = {}
     for stack, of in dims.stacks.items():
         last = min(count - 1, of.layers)

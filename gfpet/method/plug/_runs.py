@@ -1,0 +1,46 @@
+"""`W_plug` as it starts, and a module plugged through it without any training."""
+
+from __future__ import annotations
+
+import torch
+
+from gfpet.lm.modules import PetModule
+from gfpet.memory import Measure
+from gfpet.method.plug._layers import LayerAssignment
+from gfpet.method.plug._plugged import plugged, random_like
+from gfpet.method.plug._projection import Projection
+from gfpet.method.plug._settings import PlugSettings
+
+
+def start_w_plug(maps: Projection, settings: PlugSettings, *, seed: int, device: torch.device) -> Projection:
+    """`W_plug` before any training: from the closed form or at random, for each layer or one for all layers.
+
+    Args:
+        maps: the closed form; it stays unread (`Projection.open`) where neither setting needs its values.
+        seed: of the random maps.
+        device: of the random maps.
+    """
+    if settings.initialisation == "random":
+        maps = random_like(maps, torch.Generator().manual_seed(seed)).to(device, torch.float32)
+    return maps.shared() if settings.sharing == "shared" else maps
+
+
+def plug_untrained(
+    module: PetModule,
+    maps: Projection,
+    pairs: LayerAssignment,
+    settings: PlugSettings,
+    *,
+    name: str,
+    seed: int,
+    measure: Measure,
+) -> PetModule:
+    """The module in the large model's spaces, through `W_plug` as it starts; phase `plug/<name>`.
+
+    Args:
+        maps: the closed form, unread.
+    """
+    device = next(iter(module.tensors.values())).device
+    with measure(f"plug/{name}", resident=module.tensors.values()) as meter, meter.step():
+        w_plug = start_w_plug(maps, settings, seed=seed, device=device)
+        return plugged(module, w_plug, pairs, divide_by_copies=settings.divide_by_copies).detached()

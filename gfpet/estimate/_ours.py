@@ -24,9 +24,10 @@ from gfpet.method.align import explained, fit_maps, identity_maps, layer_groups,
 from gfpet.method.bridge import Transfer, fit_bridge, predict_with_bridge, start_ladder, start_transfer
 from gfpet.method.plug import LayerAssignment, LayerAssignmentName, Projection, layer_assignment, spaces_of
 from gfpet.method.prune import Bridge, activation_importance, fisher_importance, magnitude_importance
+from gfpet.pipeline import ESTIMATED_PEAKS
 
-SHARED = ("derive", "align", "prune", "cache", "readout")
-OF_KIND = ("tune S", "bridge", "infer")
+SHARED = tuple(peak.name for peak in ESTIMATED_PEAKS if peak.sharing == "all")
+OF_KIND = tuple(peak.name for peak in ESTIMATED_PEAKS if peak.sharing == "kind")
 
 
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:

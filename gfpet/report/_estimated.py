@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gfpet.pipeline import PEAK_NAMES
 from gfpet.report._tables import Table
 
 ESTIMATED = "memory"
@@ -17,7 +18,6 @@ ESTIMATED = "memory"
 Record = Mapping[str, Any]
 """One method (`gfpet.estimate.as_records`)."""
 
-STAGES = ("derive", "tune L", "tune S", "align", "prune", "cache", "bridge", "readout", "infer")
 CARDS = (8, 16, 24, 80)
 """Sizes of common GPUs, in GB."""
 _GIB = 2**30
@@ -37,7 +37,7 @@ def title_of(record: Record) -> str:
 
 def estimate_table(records: Sequence[Record], title: str) -> Table:
     """Methods by stages: peaks in GiB, their maximum, and how many times less that is than the reference methods'."""
-    shown = [stage for stage in STAGES if any(stage in record["stages"] for record in records)]
+    shown = [stage for stage in PEAK_NAMES if any(stage in record["stages"] for record in records)]
     body = [
         (
             title_of(record),

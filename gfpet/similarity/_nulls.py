@@ -20,9 +20,9 @@ _FIRST_SEED = 1_000_003
 def untrained_like(module: PetModule, loaded: LoadedModel, data: TaskData, *, sample: int) -> PetModule:
     """A freshly started module of the kind, target_modules and sizes of a trained one of the same model.
 
-    A LoRA starts with B = 0, which changes nothing and has no direction: its B is drawn at random instead, with the
-    root mean square of the trained one, target by target and block by block. A prefix starts from real text; each sample
-    from other text.
+    A LoRA starts with B = 0, which changes nothing and has no direction. Its B is drawn at random instead, with the
+    root mean square of the trained one, by target and block. A prefix starts from real text, each sample from other
+    text.
     """
     seed = _FIRST_SEED + sample
     first = sample * _TEXTS % max(len(data.train), 1)

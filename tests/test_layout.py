@@ -25,6 +25,7 @@ CANNOT_CHANGE_A_RESULT = {
     "gfpet.errors": "texts of errors",
     "gfpet.config": "reads, checks and writes params.yaml; the values that a stage reads are among its params",
     "gfpet.method": "a docstring",
+    "gfpet.pipeline": "names of stages and phases; tests hold the names of phases, which metrics files have",
     "gfpet.tracking": "tells MLflow what came out",
     "gfpet.stages._harness": "folders, metrics files and MLflow around a stage's own work",
     "gfpet.stages._identity": "the name of a result",

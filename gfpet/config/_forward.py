@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gfpet.config._section import Chosen, Distinct, Positive, PositiveFloat, Section
+from gfpet.config._section import Chosen, Distinct, Positive, PositiveFloat, Section, one_of
 from gfpet.config._training import Heal
+from gfpet.method.registry import AUTO, STRATEGIES
 
-Strategy = Literal["algorithm1", "scaling", "blockwise_scaling", "proxy_tuning", "readout"]
-"""A way of using in the large model what was learned outside of it (docs/design.md)."""
+Strategy = Annotated[str, one_of(lambda: STRATEGIES)]
+"""A way of using in the large model what was learned outside of it (`gfpet.method.registry`)."""
+StrategyOrAuto = Annotated[str, one_of(lambda: (*STRATEGIES, AUTO))]
 
 
 class Align(Section):
@@ -76,11 +78,11 @@ class BlockwiseScaling(Section):
 
 
 class Evaluate(Section):
-    """Stage `evaluate`: the large model with the plugged module, forward only."""
+    """Stage `evaluate`: the large model with what was learned for it, forward only."""
 
     batch_size: Positive = 64
     controls: Distinct[Literal["zero_shot", "random_w_plug"]] = ("zero_shot", "random_w_plug")
-    strategies: Distinct[Literal[Strategy, "auto"]] = (
+    strategies: Distinct[StrategyOrAuto] = (
         "algorithm1",
         "scaling",
         "proxy_tuning",
@@ -89,10 +91,10 @@ class Evaluate(Section):
     )
     """Ways of using what was learned (docs/design.md)."""
     auto: Chosen[Strategy] = ("readout",)
-    """What strategy `auto` chooses among, beside the large model as it is: the one that does best on the held-out
-    training examples."""
+    """The strategies that `auto` chooses among, beside the large model as it is; the best on held-out training examples
+    wins."""
     scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)
-    """Factors on a plugged module that `scaling` tries beside 1, and on the small model's change that `proxy_tuning` tries."""
+    """Factors tried beside 1: by `scaling` on a plugged module, by `proxy_tuning` on the small model's change."""
     blockwise_scaling: BlockwiseScaling = BlockwiseScaling()
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     resamples: Positive = 1000
@@ -101,7 +103,7 @@ class Evaluate(Section):
     @model_validator(mode="after")
     def _auto_chooses_among_what_is_there(self) -> Evaluate:
         lacking = [name for name in self.auto if name not in self.strategies]
-        if "auto" in self.strategies and lacking:
+        if AUTO in self.strategies and lacking:
             raise ValueError(
                 f"auto names {', '.join(lacking)}, which strategies {list(self.strategies)} lacks: "
                 "add it there, or take it out of auto"

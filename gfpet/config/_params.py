@@ -11,6 +11,7 @@ from gfpet.config._modules import Modules
 from gfpet.config._section import Chosen, Distinct, FamilyName, Kind, NonNegative, Section, Task
 from gfpet.config._training import Bridge, Derive, Readout, Reference, Tune
 from gfpet.lm.registry import DEFAULT_KINDS, FAMILY_NAMES, KINDS
+from gfpet.method.registry import AUTO, without_module
 
 
 class Params(Section):
@@ -21,7 +22,7 @@ class Params(Section):
     families: Chosen[FamilyName] = FAMILY_NAMES[:1]
     tasks: Chosen[Task] = ("boolq", "cb", "copa")
     kinds: Distinct[Kind] = DEFAULT_KINDS
-    """What is carried over from S. Empty: nothing; L is adapted by the direct write alone."""
+    """What is carried over from S. Empty: nothing; L is adapted by strategies without a module (`readout`) alone."""
     seeds: Chosen[NonNegative] = (0,)
     synthetic: Synthetic = Synthetic()
     prepare: Prepare = Prepare()
@@ -40,16 +41,17 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Params:
-        if not self.kinds and "readout" not in self.evaluate.strategies:
-            raise ValueError(
-                f"kinds is empty, and evaluate.strategies {list(self.evaluate.strategies)} has no 'readout', the one "
-                "strategy that needs none: name a kind, or add 'readout'"
-            )
-        if not self.kinds and "auto" in self.evaluate.strategies and "readout" not in self.evaluate.auto:
-            raise ValueError(
-                f"kinds is empty, and evaluate.auto {list(self.evaluate.auto)} has no 'readout', the one strategy that "
-                "needs none: name a kind, or add 'readout'"
-            )
+        names = without_module()
+        lists = {"strategies": self.evaluate.strategies}
+        if AUTO in self.evaluate.strategies:
+            lists["auto"] = self.evaluate.auto
+        for key, value in lists.items():
+            if not self.kinds and not set(names) & set(value):
+                quoted = " or ".join(f"'{name}'" for name in names)
+                raise ValueError(
+                    f"kinds is empty, and evaluate.{key} {list(value)} has no {quoted}, which needs no module of S: "
+                    f"name a kind, or add {quoted}"
+                )
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -64,6 +65,24 @@ Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 """A list without repeats; it may be empty."""
 Chosen = Annotated[tuple[T, ...], AfterValidator(_not_empty), AfterValidator(_distinct)]
 """A list without repeats that names at least one."""
+
+
+def one_of(allowed: Callable[[], Iterable[str]]) -> AfterValidator:
+    """A text that a registry names.
+
+    Args:
+        allowed: the names; asked at each check, since a registry may grow.
+    """
+
+    def check(name: str) -> str:
+        names = list(allowed())
+        if name in names:
+            return name
+        close = nearest(name, names)
+        hint = f"; did you mean '{close}'?" if close else ""
+        raise ValueError(f"got '{name}'; allowed: {', '.join(names)}{hint}")
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):

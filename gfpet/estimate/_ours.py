@@ -41,9 +41,10 @@ from gfpet.method.plug import (
     spaces_of,
 )
 from gfpet.method.prune import Bridge
+from gfpet.pipeline import ESTIMATED_PEAKS
 
-SHARED = ("derive", "align", "prune", "cache", "readout")
-OF_KIND = ("tune S", "bridge", "infer")
+SHARED = tuple(peak.name for peak in ESTIMATED_PEAKS if peak.sharing == "all")
+OF_KIND = tuple(peak.name for peak in ESTIMATED_PEAKS if peak.sharing == "kind")
 
 
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
@@ -129,7 +130,7 @@ def tune_peak(
 
 def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
     """Stage `align`: fitting `W_plug`, and how well it does."""
-    section, modules, recorder = params.align, params.modules, Recorder()
+    section, recorder = params.align, Recorder()
     targets = targets_by_kind(small.family, {kind: getattr(params.modules, kind).model_dump() for kind in params.kinds})
     reads, writes = spaces_for(targets)
     text = work.split(small.family, 2, section.batch_size).encoded

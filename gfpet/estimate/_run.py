@@ -15,9 +15,10 @@ from gfpet.estimate._methods import OTHERS, Method, Peaks, run_method
 from gfpet.estimate._ours import kind_stages, shared_stages
 from gfpet.estimate._workload import Shape, Workload
 from gfpet.memory import Category
+from gfpet.pipeline import PEAK_NAMES
 
 OURS = "gfpet"
-STAGES = ("derive", "tune L", "tune S", "align", "prune", "cache", "bridge", "readout", "infer")
+STAGES = PEAK_NAMES
 """In the order of the pipeline; a method goes through some of them."""
 
 

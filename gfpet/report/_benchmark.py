@@ -11,7 +11,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gfpet.report._collect import STAGES, Scope
+from gfpet.pipeline import STAGE_NAMES
+from gfpet.report._collect import Scope
 from gfpet.report._rows import ReportRow, gap_closed
 from gfpet.report._summary import Way, average_score, of_way, seed_averages, ways
 from gfpet.report._tables import EMPTY, Table
@@ -91,7 +92,7 @@ def benchmark_table(rows: Sequence[ReportRow], scope: Scope) -> Table:
                     [gap for gap in gaps if gap is not None],
                 ]
                 name = f"{family}, {way.kind or 'any kind'}" + (f", beside {rival}" if rival != way.kind else "")
-                name += f" ({way.strategy})" if way.strategy not in ("", "algorithm1") else ""
+                name += way.beside
                 times = (_seconds(rows, scope, family, each) for each in (way, Way("gradient", rival)))
                 said = (EMPTY if time is None else f"{time:.1f}" for time in times)
                 body.append((name, *(_over_seeds(values) for values in columns), *said))
@@ -110,7 +111,7 @@ def _seconds(rows: Sequence[ReportRow], scope: Scope, family: str, way: Way) -> 
 def minutes_table(seconds: Mapping[tuple[str, ...], float], scope: Scope) -> Table:
     """Minutes that each family's stages took, summed over tasks: stages side by side count each."""
     there = {key[0] for key in seconds}
-    stages = tuple(stage for stage in (*STAGES, "similarity") if stage in there)
+    stages = tuple(stage for stage in STAGE_NAMES if stage in there)
     body = []
     for family in scope.families:
         spent = [math.fsum(s for key, s in seconds.items() if key[:2] == (stage, family)) / 60 for stage in stages]

@@ -11,16 +11,8 @@ from typing import Any
 
 from gfpet.data import chance, majority, read_examples
 from gfpet.errors import DataError
+from gfpet.pipeline import FAMILY_STAGES, RESULT_STAGES, TASK_STAGES
 from gfpet.results import ResultRow, order, read_results
-
-RESULT_STAGES = ("tune", "reference", "bridge", "evaluate")
-"""Stages with result rows, by family and task."""
-TASK_STAGES = (*RESULT_STAGES, "readout")
-"""Stages by family and task."""
-STAGES = ("derive", "tune", "align", "prune", "bridge", "readout", "evaluate", "reference")
-"""All stages that a result may go through, in the order of the tables."""
-FAMILY_STAGES = ("derive", "align", "prune")
-"""Stages that a whole family shares."""
 
 Phases = dict[str, dict[str, Any]]
 """What was measured in each phase of a stage."""
@@ -84,7 +76,7 @@ def collect(root: Path, scope: Scope) -> Collected:
     for stage, family, task in _instances(scope, RESULT_STAGES):
         path = root / "outputs" / stage / family / task / "results.json"
         if not path.is_file():
-            # The Bridge on its own need not be scored, and references are a among: then there is nothing to miss.
+            # Stage bridge scores nothing without training, and references are optional: then nothing is missing.
             if stage in ("tune", "evaluate"):
                 missing.append(path.relative_to(root).as_posix())
             continue

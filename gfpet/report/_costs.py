@@ -7,36 +7,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gfpet.lm.registry import KINDS
-from gfpet.report._collect import FAMILY_STAGES, STAGES, Phases
+from gfpet.method.registry import AUTO, PAPER, STRATEGIES
+from gfpet.pipeline import COST_STAGES, FAMILY_STAGES, OF_RESULT, ZERO_SHOT, Phase
+from gfpet.report._collect import Phases
 
-ROUTES: dict[str, tuple[str, ...]] = {
-    "chance": (),
-    "majority": (),
-    "zero_shot": ("evaluate",),
-    "small_tuned": ("derive", "tune"),
-    "random_w_plug": ("derive", "tune", "evaluate"),
-    "bridge_alone": ("derive", "tune", "align", "prune", "bridge"),
-    "plugged": ("derive", "tune", "align", "prune", "bridge", "evaluate"),
-    "proxy_tuning": ("derive", "tune", "evaluate"),
-    "readout": ("readout", "evaluate"),
-    "gradient": ("reference",),
-    "full": ("reference",),
-}
-"""Stages that each method goes through, or a strategy of `plugged` whose way is another than the paper's; `derive` only
-where the small model was derived. `auto` goes through those of all strategies that it chooses among."""
 
-_ZERO, _SMALL = "infer/zero-shot", ("infer-small/zero-shot", "infer-small/{tag}")
-_INFERENCE = {
-    "zero_shot": (_ZERO,),
-    "random_w_plug": ("infer-random/{tag}",),
-    "scaling": ("infer/{tag}", "infer-scaling/{tag}"),
-    "blockwise_scaling": ("infer-blockwise_scaling/{tag}",),
-    "proxy_tuning": (_ZERO, *_SMALL),
-    "readout": ("infer/readout-seed{seed}",),
+@dataclass(frozen=True)
+class Route:
+    """How one result comes about."""
+
+    stages: tuple[str, ...]
+    """The stages that it goes through; `derive` counts only if the small model was derived."""
+    phases: tuple[Phase, ...] = (Phase("infer", tag=OF_RESULT),)
+    """Its phases of stage `evaluate` on the evaluation examples; the same on examples to choose by count, too."""
+    kind: str = ""
+    """What its phases have in the place of the kind of module, if not the kind."""
+
+
+METHODS = {
+    "chance": Route(()),
+    "majority": Route(()),
+    "zero_shot": Route(("evaluate",), (Phase("infer", tag=ZERO_SHOT),)),
+    "small_tuned": Route(("derive", "tune")),
+    "random_w_plug": Route(("derive", "tune", "evaluate"), (Phase("infer", "random", OF_RESULT),)),
+    "bridge_alone": Route(("derive", "tune", "align", "prune", "bridge")),
+    "gradient": Route(("reference",)),
+    "full": Route(("reference",), kind="full"),
 }
-"""Phases of stage `evaluate`, where each method or strategy has its own; all others have `infer/{tag}`. Beside each
-of them stands one on held-out examples, with `choose` for `infer`."""
+"""By method; `plugged` has the route of its strategy (`gfpet.method.registry`)."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +68,26 @@ def route_of(
     Args:
         among: the strategies that `auto` chooses among.
     """
-    tried = _tried(method, kind, strategy, among)
-    passed = {stage for one in tried for stage in ROUTES.get(one, ROUTES["plugged"])}
+    passed = {stage for route in _routes(method, kind, strategy, among) for stage in route.stages}
     # A small model that was there already has nothing measured in stage `derive`.
-    return tuple(stage for stage in STAGES if stage in passed and (stage != "derive" or memory.get((stage, family))))
+    return tuple(
+        stage for stage in COST_STAGES if stage in passed and (stage != "derive" or memory.get((stage, family)))
+    )
 
 
-def _tried(method: str, kind: str, strategy: str, among: Sequence[str]) -> tuple[str, ...]:
-    """The methods and strategies, as the tables above name them, that a result came of."""
-    if strategy == "auto":
-        return "zero_shot", *(one for one in among if _has(kind, one))
-    return (strategy if strategy in ROUTES or strategy in _INFERENCE else method,)
+def _routes(method: str, kind: str, strategy: str, among: Sequence[str]) -> list[Route]:
+    """All that a result came of: one route, or for `auto` those of everything it chose among."""
+    if strategy == AUTO:
+        applying = [one for one in among if one in STRATEGIES and STRATEGIES[one].applies_to(kind)]
+        return [METHODS["zero_shot"], *(_route_of(one, kind) for one in applying)]
+    if strategy in STRATEGIES and method == "plugged":
+        return [_route_of(strategy, kind)]
+    return [METHODS[method] if method in METHODS else _route_of(PAPER, kind)]
 
 
-def _has(kind: str, strategy: str) -> bool:
-    """Whether a kind of module has a strategy. Without a kind there is the readout alone."""
-    if not kind:
-        return strategy == "readout"
-    return KINDS[kind].scalable or strategy not in ("scaling", "blockwise_scaling")
+def _route_of(name: str, kind: str) -> Route:
+    strategy = STRATEGIES[name]
+    return Route(strategy.route, strategy.phases, strategy.tag_kind(kind))
 
 
 def cost_of(
@@ -110,16 +110,16 @@ def cost_of(
     peaks: dict[str, int | None] = {}
     seconds: list[float | None] = []
     scoring: list[float] = []
-    tried = _tried(method, kind, strategy, among)
+    routes = _routes(method, kind, strategy, among)
     for stage in route_of(memory, family, method, kind, strategy, among):
         key = (stage, family) if stage in FAMILY_STAGES else (stage, family, task)
-        passed = dict(_passed(memory.get(key, {}), stage, tried, kind, seed))
+        passed = dict(_passed(memory.get(key, {}), stage, routes, kind, seed))
         phases = passed.values()
         sizes = [bytes_of(phase) for phase in phases]
         known = [size for size in sizes if size is not None]
         peaks[stage] = max(known) if known and len(known) == len(sizes) else None
         seconds += [phase.get("seconds") for phase in phases] or [None]
-        scoring += [phase.get("seconds") or 0.0 for name, phase in passed.items() if name.startswith("infer")]
+        scoring += [phase.get("seconds") or 0.0 for name, phase in passed.items() if Phase.parse(name).is_scoring]
     times = [time for time in seconds if time is not None]
     whole = math.fsum(times) if times and len(times) == len(seconds) else None
     return Cost(peaks, whole, None if whole is None else whole - math.fsum(scoring))
@@ -135,16 +135,16 @@ def bytes_of(phase: Mapping[str, Any]) -> int | None:
 
 
 def _passed(
-    phases: Phases, stage: str, tried: Sequence[str], kind: str, seed: int | None
+    phases: Phases, stage: str, routes: Sequence[Route], kind: str, seed: int | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The phases of a stage that a result went through: its own, and those that are nobody's, which have no `/`."""
-    tag = f"{'full' if 'full' in tried else 'readout' if stage == 'readout' else kind}-seed{seed}"
-    names = (name for one in tried for name in _INFERENCE.get(one, ("infer/{tag}",)))
-    own_inference = {name.format(tag=tag, seed=seed) for name in names}
-    for name, phase in phases.items():
-        if stage == "evaluate":
-            own = name.replace("choose", "infer", 1) in own_inference
-        else:
-            own = stage in FAMILY_STAGES or "/" not in name or name.endswith(f"/{tag}")
-        if own:
-            yield name, phase
+    """The phases of a stage that a result went through: its own, and those without a tag, which all results share."""
+    for name, measured in phases.items():
+        phase = Phase.parse(name)
+        if any(_is_own(phase, stage, route, route.kind or kind, seed) for route in routes if stage in route.stages):
+            yield name, measured
+
+
+def _is_own(phase: Phase, stage: str, route: Route, kind: str, seed: int | None) -> bool:
+    if stage == "evaluate":
+        return phase.scoring in [each.filled(kind, seed) for each in route.phases]
+    return stage in FAMILY_STAGES or not phase.tag or phase.tag == OF_RESULT.format(kind=kind, seed=seed)

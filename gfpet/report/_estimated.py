@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gfpet.pipeline import PEAK_NAMES
 from gfpet.report._estimated_plots import plot_curve, plot_stages
-from gfpet.report._estimated_records import STAGES, Record, title_of
+from gfpet.report._estimated_records import Record, title_of
 from gfpet.report._tables import Table
 
 ESTIMATED = "memory"
@@ -29,7 +30,7 @@ PAPER = {
 
 def estimate_table(records: Sequence[Record], title: str) -> Table:
     """Methods by stages: peaks in GiB, their maximum, and how many times less that is than the reference methods'."""
-    shown = [stage for stage in STAGES if any(stage in record["stages"] for record in records)]
+    shown = [stage for stage in PEAK_NAMES if any(stage in record["stages"] for record in records)]
     body = [
         (
             title_of(record),

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gfpet.report._estimated_records import STAGES, title_of
+from gfpet.pipeline import PEAK_NAMES
+from gfpet.report._estimated_records import title_of
 from gfpet.report._plots import plain_style, save_figure
 
 _GIB = 2**30
 _COLOURS = dict(
     zip(
-        STAGES,
+        PEAK_NAMES,
         ("#D55E00", "#E69F00", "#F0E442", "#009E73", "#56B4E9", "#0072B2", "#CC79A7", "#999999", "#000000"),
         strict=True,
     )
@@ -25,7 +26,7 @@ def plot_stages(records: Sequence[Mapping[str, Any]], title: str, path: Path) ->
     from matplotlib.figure import Figure
 
     with plain_style():
-        lines = [(record, stage) for record in records for stage in STAGES if stage in record["stages"]]
+        lines = [(record, stage) for record in records for stage in PEAK_NAMES if stage in record["stages"]]
         figure = Figure(figsize=(7.5, 0.19 * len(lines) + 1.2), layout="constrained")
         axis = figure.subplots()
         for place, (record, stage) in enumerate(lines):

@@ -1,4 +1,4 @@
-"""The records of an estimate: their stages in order, and the names that tables and plots show."""
+"""The records of an estimate, and the names that tables and plots show."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 
 Record = Mapping[str, Any]
 """One method (`gfpet.estimate.as_records`)."""
-
-STAGES = ("derive", "tune L", "tune S", "align", "prune", "cache", "bridge", "readout", "infer")
 
 
 def title_of(record: Record) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from gfpet.errors import DataError
 from gfpet.lm.registry import KINDS
-from gfpet.report._collect import FAMILY_STAGES, Collected, mean
+from gfpet.method.registry import AUTO, PAPER, STRATEGIES
+from gfpet.pipeline import FAMILY_STAGES, TITLES
+from gfpet.report._collect import Collected, mean
 from gfpet.report._costs import route_of
 from gfpet.report._rows import ReportRow, write_csv
 from gfpet.report._summary import METHODS, Score, Way, average_score, task_score, ways
@@ -26,11 +28,10 @@ _COLOURS = {
     "small_tuned": "#E69F00",
     "random_w_plug": "#999999",
     "bridge_alone": "#56B4E9",
-    "plugged": "#0072B2",
     "gradient": "#D55E00",
     "full": "#CC79A7",
 }
-_OTHER = "#009E73"
+_AUTO, _OTHER = "#882255", "#AA4499"
 _MARKERS = {"": "D"} | {name: entry.marker for name, entry in KINDS.items()}
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -46,15 +47,6 @@ _STYLE: dict[Any, Any] = {
     "savefig.dpi": 120,
 }
 _ALL = "average"
-_STAGE_NAMES = {
-    "derive": "derive S from L",
-    "tune": "tune S",
-    "align": "align S and L",
-    "prune": "prune L to the Bridge",
-    "bridge": "train the Bridge",
-    "readout": "train the direct write",
-    "evaluate": "infer with plugged L",
-}
 
 
 def write_plots(collected: Collected, rows: Sequence[ReportRow], folder: Path) -> None:
@@ -126,12 +118,14 @@ def _accuracy(collected: Collected, rows: Sequence[ReportRow], family: str, fold
     figure.suptitle(f"{family}: score against peak memory over all stages of a method")
     figure.supxlabel(f"peak memory ({unit})", fontsize=9)
     figure.supylabel("score (points)", fontsize=9)
-    drawn = dict.fromkeys((way.method, way.kind) for points in shown.values() for way, _ in points)
-    methods = dict.fromkeys(method for method, _ in drawn)
-    kinds = dict.fromkeys(kind for _, kind in drawn)
+    plotted = [way for points in shown.values() for way, _ in points]
+    methods = dict.fromkeys(Way(way.method, "", way.strategy) for way in plotted)
+    kinds = dict.fromkeys(way.kind for way in plotted)
     handles = [
-        Line2D([], [], linestyle="", marker="o", color=_COLOURS.get(m, _OTHER), label=METHODS.get(m, m))
-        for m in methods
+        Line2D(
+            [], [], linestyle="", marker="o", color=_colour(way), label=METHODS.get(way.method, way.method) + way.beside
+        )
+        for way in methods
     ] + [
         Line2D([], [], linestyle="", marker=_MARKERS.get(k, "v"), color="#555555", label=k or "no module")
         for k in kinds
@@ -139,6 +133,15 @@ def _accuracy(collected: Collected, rows: Sequence[ReportRow], family: str, fold
     figure.legend(handles=handles, loc="outside right center")
     save_figure(figure, folder / f"accuracy_memory-{family}.png")
     return table
+
+
+def _colour(way: Way) -> str:
+    """Of a method; of its strategy where there are several."""
+    if way.method != "plugged":
+        return _COLOURS.get(way.method, _OTHER)
+    if way.strategy == AUTO:
+        return _AUTO
+    return STRATEGIES[way.strategy or PAPER].colour if (way.strategy or PAPER) in STRATEGIES else _OTHER
 
 
 def _scatter(axis: Axes, points: Sequence[tuple[Way, Score]], divisor: float) -> None:
@@ -155,7 +158,7 @@ def _scatter(axis: Axes, points: Sequence[tuple[Way, Score]], divisor: float) ->
             [score.mean * 100],
             yerr=spread,
             marker=_MARKERS.get(way.kind, "v"),
-            color=_COLOURS.get(way.method, _OTHER),
+            color=_colour(way),
             markersize=6,
             markeredgecolor="white",
             markeredgewidth=0.5,
@@ -171,35 +174,30 @@ def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder
 
     table: list[list[object]] = []
     bars: dict[tuple[str, str], tuple[str, int]] = {}
+    place = {method: number for number, method in enumerate(("zero_shot", "plugged", "gradient", "full"))}
     for way in ways(rows, collected.scope, family):
-        if way.method not in ("zero_shot", "plugged", "gradient", "full") or way.strategy not in (
-            "",
-            "algorithm1",
-            "readout",
-        ):
+        # `auto` goes through the stages of the others, which have bars of their own.
+        if way.method not in place or way.strategy == AUTO:
             continue
         for stage, peak in stage_peaks(collected.memory, rows, family, way, collected.scope.among).items():
             shared = stage in FAMILY_STAGES or not way.kind
-            name = _STAGE_NAMES[stage] if way.method == "plugged" else way.name
-            if way.method == "plugged" and stage not in (*FAMILY_STAGES, "readout"):
+            name = TITLES[stage] if way.method == "plugged" else way.name
+            # A strategy's own stage (`readout`) has its name.
+            if way.method == "plugged" and stage not in (*FAMILY_STAGES, way.strategy):
                 name += f", {way.kind or way.strategy}"
-            group = "plugged" if way.method == "plugged" else way.method
             if peak is not None and (stage, name) not in bars:
-                bars[stage, name] = (group, peak)
+                bars[stage, name] = (way.method, peak)
                 table.append([family, way.method, "" if shared else way.kind, stage, peak, name])
     if not bars:
         return table
-    place = {method: number for number, method in enumerate(("zero_shot", "plugged", "gradient", "full"))}
-    stages = list(_STAGE_NAMES)
-    ordered = sorted(
-        bars.items(), key=lambda bar: (place[bar[1][0]], stages.index(bar[0][0]) if bar[0][0] in stages else 9)
-    )
+    stages = list(TITLES)
+    ordered = sorted(bars.items(), key=lambda bar: (place[bar[1][0]], stages.index(bar[0][0])))
     top, unit = scaled(max(peak for _, peak in bars.values()))
     divisor = max(peak for _, peak in bars.values()) / top
     figure = Figure(figsize=(7.5, 0.27 * len(ordered) + 1.2), layout="constrained")
     axis = figure.subplots()
     for line, (_, (group, peak)) in enumerate(ordered):
-        axis.barh(line, peak / divisor, height=0.7, color=_COLOURS[group])
+        axis.barh(line, peak / divisor, height=0.7, color=_colour(Way(group)))
         axis.text(peak / divisor, line, f" {size(peak)}", va="center", fontsize=8)
     axis.set_yticks(range(len(ordered)), [name for (_, name), _ in ordered])
     axis.invert_yaxis()

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gfpet.method.registry import PAPER, title_of
 from gfpet.report._collect import Scope, mean
 from gfpet.report._rows import ReportRow, gap_closed
 
@@ -41,11 +42,16 @@ class Way:
 
     @property
     def name(self) -> str:
-        """E.g. `plugged L, lora`; the strategy only where it is not the paper's."""
+        """E.g. `plugged L, lora (scaling)`; without the strategy if it is the paper's."""
         name = METHODS.get(self.method, self.method.replace("_", " "))
         if self.kind:
             name += f", {self.kind}"
-        return f"{name} ({self.strategy})" if self.strategy not in ("", "algorithm1") else name
+        return f"{name}{self.beside}"
+
+    @property
+    def beside(self) -> str:
+        """The strategy in brackets, to stand behind a name; empty if it is the paper's."""
+        return f" ({title_of(self.strategy)})" if self.strategy not in ("", PAPER) else ""
 
 
 @dataclass(frozen=True)

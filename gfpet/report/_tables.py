@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gfpet.report._collect import STAGES, Phases, Scope, SimilarityRow, mean
+from gfpet.pipeline import COST_STAGES
+from gfpet.report._collect import Phases, Scope, SimilarityRow, mean
 from gfpet.report._costs import cost_of, route_of
 from gfpet.report._rows import ReportRow
 from gfpet.report._summary import Score, Way, average_gap, average_score, task_gap, task_score, ways
@@ -62,7 +63,7 @@ def memory_table(
     memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], scope: Scope, family: str
 ) -> Table:
     """Peak of each stage that a method goes through, the highest over tasks and seeds, and their maximum."""
-    stages = [stage for stage in STAGES if stage != "derive" or memory.get((stage, family))]
+    stages = [stage for stage in COST_STAGES if stage != "derive" or memory.get((stage, family))]
     body = []
     for way in ways(rows, scope, family):
         if not route_of(memory, family, way.method):

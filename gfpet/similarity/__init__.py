@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from gfpet.similarity._answers import Alike, alike, answer_change, at_blocks
+from gfpet.similarity._compare import (
+    EFFECT_MEASURES,
+    WEIGHT_MEASURES,
+    Comparison,
+    TunedModules,
+    compare_modules,
+)
 from gfpet.similarity._effects import Cells, Effects, compare_effects, effects, residuals
 from gfpet.similarity._grid import Block, Grid, diagonal, grid_of, mean_over, numbered
+from gfpet.similarity._models import ModelPair, TaskText
 from gfpet.similarity._nulls import untrained_like
 from gfpet.similarity._weights import compare_weights, factors, overlap, update_cosine
-
-EFFECT_MEASURES = ("cka", "cka_debiased", "rsa")
-WEIGHT_MEASURES = ("cosine", "subspace")
 
 __all__ = [
     "EFFECT_MEASURES",
@@ -17,12 +22,17 @@ __all__ = [
     "Alike",
     "Block",
     "Cells",
+    "Comparison",
     "Effects",
     "Grid",
+    "ModelPair",
+    "TaskText",
+    "TunedModules",
     "alike",
     "answer_change",
     "at_blocks",
     "compare_effects",
+    "compare_modules",
     "compare_weights",
     "diagonal",
     "effects",

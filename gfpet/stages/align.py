@@ -27,7 +27,7 @@ def align(family: str) -> None:
     with stage("align", family) as run:
         if run.carries_nothing():
             return
-        section, modules = run.params.align, run.params.modules
+        section = run.params.align
         small, large = load_model(run.params, family, "small"), load_model(run.params, family, "large")
         require_same_tokenizer(small, large)
         text = read_through(

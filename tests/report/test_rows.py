@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from gfpet.errors import DataError
+from gfpet.method.registry import STRATEGIES
+from gfpet.pipeline import COST_STAGES
 from gfpet.report import ReportRow, Scope, collect, cost_of, report_rows, write_rows
-from gfpet.report._collect import STAGES
-from gfpet.report._costs import ROUTES
+from gfpet.report._costs import METHODS
 from gfpet.report._rows import gap_closed
 from gfpet.results import read_results, write_results
 from tests.report.tree import MB, phase, row, write_metrics, write_tree
@@ -112,7 +113,10 @@ def test_scoring_the_evaluation_examples_is_no_part_of_adapting(tmp_path: Path) 
 def test_each_strategy_costs_what_it_goes_through() -> None:
     def phases(**peaks: int) -> dict[str, dict[str, int]]:
         return {
-            name.replace("__", "/").replace("_", "-"): {"cpu_live_peak_bytes": peak, "seconds": 1}
+            name.replace("__", "/").replace("_", "-").replace("blockwise-scaling", "blockwise_scaling"): {
+                "cpu_live_peak_bytes": peak,
+                "seconds": 1,
+            }
             for name, peak in peaks.items()
         }
 
@@ -125,15 +129,15 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
         ("evaluate", "gpt2", "cb"): phases(
             infer__zero_shot=60,
             infer__lora_seed0=61,
-            infer_scaled__lora_seed0=62,
+            infer_scaling__lora_seed0=62,
             infer_small__zero_shot=5,
             infer_small__lora_seed0=6,
-            infer__write_seed0=63,
-            infer__write_seed1=99,
-            infer_refined__lora_seed0=64,
+            infer__readout_seed0=63,
+            infer__readout_seed1=99,
+            infer_blockwise_scaling__lora_seed0=64,
             choose__zero_shot=7,
-            choose__write_seed0=8,
-            choose_refined__lora_seed0=9,
+            choose__readout_seed0=8,
+            choose_blockwise_scaling__lora_seed0=9,
             infer_random__lora_seed0=99,
         ),
     }
@@ -156,14 +160,15 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
     everything = ("algorithm1", "scaling", "blockwise_scaling", "proxy_tuning", "readout")
     assert passed("auto", among=everything) == ({**way, "readout": 50, "evaluate": 64}, 16, 9)
     assert passed("auto", among=("proxy_tuning",)) == passed("proxy_tuning")
-    only_write = {"readout": 50, "evaluate": 63}, 6, 4
-    assert passed("auto", among=("readout",)) == only_write
-    assert passed("auto", kind="", among=("proxy_tuning", "readout")) == only_write
-    assert passed("auto", kind="prefix", among=("scaling", "readout")) == only_write
+    only_readout = {"readout": 50, "evaluate": 63}, 6, 4
+    assert passed("auto", among=("readout",)) == only_readout
+    assert passed("auto", kind="", among=("proxy_tuning", "readout")) == only_readout
+    assert passed("auto", kind="prefix", among=("scaling", "readout")) == only_readout
 
 
 def test_every_stage_of_a_route_has_its_place() -> None:
-    assert {stage for route in ROUTES.values() for stage in route} <= set(STAGES)
+    routes = [route.stages for route in METHODS.values()] + [strategy.route for strategy in STRATEGIES.values()]
+    assert {stage for route in routes for stage in route} <= set(COST_STAGES)
 
 
 def test_the_peak_may_be_in_any_stage(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a strategy makes, and the choice among several: the strategy `auto`."""
+"""What a strategy makes, and the choice among several by held-out examples."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class DevSelection:
     task: str
     dev: Split
 
-    def score(self, said: Predictions) -> tuple[float, float]:
+    def score(self, predictions: Predictions) -> tuple[float, float]:
         """What is compared, the higher the better: the task's score, then minus the loss."""
-        return task_score(self.task, self.dev.examples, said.choices), -said.loss
+        return task_score(self.task, self.dev.examples, predictions.choices), -predictions.loss
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class StrategyResult:
     strategy: str
     score: Scorer
     dev: tuple[float, float]
-    """On the held-out examples, as `DevSelection.score` gives it."""
+    """Its value of `DevSelection.score`."""
     chosen: Mapping[str, float] = field(default_factory=dict)
-    """What it chose on them."""
+    """What it chose on the held-out examples, by name."""
 
 
 def strategy_result(strategy: str, score: Scorer, selection: DevSelection, **chosen: float) -> StrategyResult:
@@ -41,5 +41,5 @@ def strategy_result(strategy: str, score: Scorer, selection: DevSelection, **cho
 
 
 def select_best(results: Sequence[StrategyResult]) -> StrategyResult:
-    """The one that does best on the held-out examples; the first of equals."""
+    """The best on the held-out examples; the first of equals."""
     return max(results, key=lambda one: one.dev)

@@ -1,8 +1,8 @@
 """The strategy `blockwise_scaling`: a factor for each block of the plugged module, found by zeroth-order steps.
 
-SPSA (Spall 1992), which MeZO (Malladi et al. 2023, arXiv:2305.17333) takes for all weights: a step takes the loss on a
-batch of training examples at two points, either side of the factors along a random direction. Few factors need few
-directions, and nothing but forward passes of L. Adam evens out the steps.
+SPSA (Spall 1992), which MeZO (Malladi et al. 2023, arXiv:2305.17333) uses for all weights: each step measures the loss
+on a batch of training examples at two points, on either side of the factors along a random direction. Few factors need
+few directions, and only forward passes of L. Adam smooths the steps.
 """
 
 from __future__ import annotations
@@ -12,13 +12,31 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gfpet.lm.registry import KINDS
+from gfpet.lm.modules import scaled_by_block
 from gfpet.lm.scoring import Split
+from gfpet.method.strategies._context import StrategyContext
 from gfpet.method.strategies._result import DevSelection, Scorer, StrategyResult, select_best, strategy_result
+from gfpet.pipeline import Phase
+
+
+def build(context: StrategyContext) -> StrategyResult | None:
+    """The plugged module at factors found with `evaluate.blockwise_scaling`; None without a module."""
+    if context.plugged is None:
+        return None
+    module, options = context.plugged.module, context.options["blockwise_scaling"]
+    phase = Phase("infer", "blockwise_scaling", context.tag)
+    return scale_blocks(
+        lambda factors: context.large.plugged(phase, scaled_by_block(module, factors)),
+        sum(map(len, module.layers.values())),
+        sample_batches(context.train, options["steps"], options["batch_size"], context.seed),
+        learning_rate=options["learning_rate"],
+        epsilon=options["epsilon"],
+        seed=context.seed,
+        selection=context.selection,
+    )
 
 
 def scale_blocks(
-    kind: str,
     scorer: Callable[[Tensor], Scorer],
     blocks: int,
     steps: Sequence[Split],
@@ -27,19 +45,15 @@ def scale_blocks(
     epsilon: float,
     seed: int,
     selection: DevSelection,
-) -> StrategyResult | None:
-    """The plugged module at the factors that were found, or at 1 where these do better on the held-out examples.
-
-    None for a kind whose effect cannot be scaled.
+) -> StrategyResult:
+    """The plugged module at the factors that were found, or at 1 if 1 does better on the held-out examples.
 
     Args:
         scorer: the large model with the module's blocks times factors `[blocks]`.
         steps: the training examples of each step.
         epsilon: distance of the two points from the factors.
-        seed: of the directions.
+        seed: draws the directions.
     """
-    if not KINDS[kind].scalable:
-        return None
     factors = torch.ones(blocks)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([factors], lr=learning_rate)
@@ -54,7 +68,7 @@ def scale_blocks(
 
 
 def sample_batches(train: Split, steps: int, size: int, seed: int) -> list[Split]:
-    """A batch of training examples for each step, in an order that the seed draws."""
+    """A batch of training examples for each step, in an order drawn with the seed."""
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     while len(order) < steps * size:

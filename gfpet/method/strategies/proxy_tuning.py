@@ -1,6 +1,6 @@
 """The strategy `proxy_tuning`: L + β (S tuned − S), on the scores of candidates.
 
-Proxy-tuning (Liu et al. 2024, arXiv:2401.08565) does this with the logits of each token; β is chosen on held-out
+Proxy-tuning (Liu et al. 2024, arXiv:2401.08565) does this with the logits of each token. β is chosen on held-out
 examples. The small model runs beside the large one.
 """
 
@@ -11,7 +11,17 @@ from collections.abc import Sequence
 import torch
 
 from gfpet.lm.scoring import Predictions, Split
+from gfpet.method.strategies._context import StrategyContext
 from gfpet.method.strategies._result import DevSelection, Scorer, StrategyResult, select_best, strategy_result
+from gfpet.method.strategies.scaling import with_one
+
+
+def build(context: StrategyContext) -> StrategyResult | None:
+    """L with S's change at the best β of `evaluate.scales` and 1; None without the small model's scores."""
+    if context.small is None:
+        return None
+    strengths = with_one(context.options["scales"])
+    return tune_by_proxy(context.zero_shot, context.small.tuned, context.small.plain, strengths, context.selection)
 
 
 def tune_by_proxy(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gfpet.lm.scoring import Predictions, Split
+from gfpet.method.registry import STRATEGIES
 from gfpet.method.strategies import (
     DevSelection,
     Scorer,
@@ -21,13 +22,14 @@ from gfpet.method.strategies import (
     strategy_result,
     tune_by_proxy,
 )
+from gfpet.pipeline import COST_STAGES
 from tests.tiny import tiny_task
 
 DATA = tiny_task(12, 6)
 SELECTION = DevSelection("rte", DATA.dev)
 
 
-def saying(split: Split, scores: list[list[float]]) -> Predictions:
+def predicting(split: Split, scores: list[list[float]]) -> Predictions:
     values = torch.tensor(scores)
     gold = torch.tensor([example.gold[0] for example in split.encoded])
     loss = float(torch.nn.functional.cross_entropy(values, gold))
@@ -35,26 +37,28 @@ def saying(split: Split, scores: list[list[float]]) -> Predictions:
 
 
 def constant(scores: list[float]) -> Scorer:
-    return lambda split: saying(split, [scores] * len(split))
+    return lambda split: predicting(split, [scores] * len(split))
 
 
 def right(margin: float) -> Scorer:
     """Right everywhere by a margin; wrong for a negative one."""
 
     def score(split: Split) -> Predictions:
-        return saying(split, [[margin if i in example.gold else 0.0 for i in range(2)] for example in split.encoded])
+        return predicting(
+            split, [[margin if i in example.gold else 0.0 for i in range(2)] for example in split.encoded]
+        )
 
     return score
 
 
-def test_logits_are_added() -> None:
+def test_changes_of_scores_are_added() -> None:
     found = tune_by_proxy(constant([1.0, 0.0]), right(2.0), constant([0.5, 0.0]), [3.0], SELECTION)
-    said = found.score(DATA.eval)
-    for example, scores in zip(DATA.eval.encoded, said.scores, strict=True):
+    predictions = found.score(DATA.eval)
+    for example, scores in zip(DATA.eval.encoded, predictions.scores, strict=True):
         tuned = [2.0 if i in example.gold else 0.0 for i in range(2)]
         assert scores == pytest.approx([1.0 + 3.0 * (tuned[0] - 0.5), 3.0 * tuned[1]])
-    again = saying(DATA.eval, said.scores)
-    assert (said.choices, said.loss) == (again.choices, pytest.approx(again.loss, rel=1e-3))
+    again = predicting(DATA.eval, predictions.scores)
+    assert (predictions.choices, predictions.loss) == (again.choices, pytest.approx(again.loss, rel=1e-3))
 
 
 def test_the_strength_is_chosen() -> None:
@@ -67,10 +71,29 @@ def test_the_strength_is_chosen() -> None:
 
 
 def test_the_scale_is_chosen() -> None:
-    found = scale_module("lora", lambda scale: right(1.0 if scale == 2.0 else -1.0), [0.5, 1.0, 2.0, 4.0], SELECTION)
-    assert found is not None
+    found = scale_module(lambda scale: right(1.0 if scale == 2.0 else -1.0), [0.5, 1.0, 2.0, 4.0], SELECTION)
     assert dict(found.chosen) == {"scale": 2.0}
-    assert scale_module("prefix", lambda _: right(1.0), [1.0], SELECTION) is None
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_a_strategy_applies_to(name: str) -> None:
+    strategy = STRATEGIES[name]
+    assert strategy.applies_to("") is (name == "readout")
+    assert strategy.applies_to("lora")
+    assert strategy.applies_to("adapter")
+    assert strategy.applies_to("prefix") is (name not in ("scaling", "blockwise_scaling"))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_each_entry_has_its_builder_and_its_place(name: str) -> None:
+    strategy = STRATEGIES[name]
+    assert strategy.name == name
+    assert callable(strategy.load())
+    assert set(strategy.route) <= set(COST_STAGES)
+    assert strategy.route[-1] == "evaluate"
+    assert all(phase.is_scoring for phase in strategy.phases)
+    colours = [each.colour for each in STRATEGIES.values()]
+    assert colours.count(strategy.colour) == 1
 
 
 OPTIMUM = torch.tensor([3.0, 0.0, -1.0])
@@ -82,11 +105,7 @@ def near_the_optimum(factors: Tensor) -> Scorer:
 
 
 def found_in(steps: int, seed: int = 0, scorer: Callable[[Tensor], Scorer] = near_the_optimum) -> StrategyResult:
-    found = scale_blocks(
-        "lora", scorer, 3, [DATA.train] * steps, learning_rate=0.1, epsilon=0.1, seed=seed, selection=SELECTION
-    )
-    assert found is not None
-    return found
+    return scale_blocks(scorer, 3, [DATA.train] * steps, learning_rate=0.1, epsilon=0.1, seed=seed, selection=SELECTION)
 
 
 def test_factors_are_found_by_forward_passes() -> None:
@@ -94,10 +113,6 @@ def test_factors_are_found_by_forward_passes() -> None:
     assert torch.tensor([*many.chosen.values()]) == pytest.approx(OPTIMUM, abs=0.5)
     assert near_the_optimum(torch.ones(3))(DATA.dev).loss > few.score(DATA.dev).loss > many.score(DATA.dev).loss
     assert found_in(10).chosen == few.chosen != found_in(10, seed=1).chosen
-    unused = scale_blocks(
-        "prefix", near_the_optimum, 3, [], learning_rate=0.1, epsilon=0.1, seed=0, selection=SELECTION
-    )
-    assert unused is None
 
 
 def test_factors_that_do_worse_on_held_out_examples_are_not_kept() -> None:
@@ -130,4 +145,4 @@ def test_choices_do_not_look_at_the_evaluation_split() -> None:
         return right(1.0)(split)
 
     assert tune_by_proxy(dev_only, dev_only, dev_only, [0.5, 1.0], SELECTION).chosen
-    assert scale_module("adapter", lambda _: dev_only, [0.5, 1.0], SELECTION)
+    assert scale_module(lambda _: dev_only, [0.5, 1.0], SELECTION).chosen

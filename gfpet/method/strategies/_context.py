@@ -1,0 +1,62 @@
+"""What a strategy is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gfpet.lm.modules import PetModule
+from gfpet.lm.scoring import Split
+from gfpet.method.strategies._evaluator import FrozenEvaluator
+from gfpet.method.strategies._result import DevSelection, Scorer
+from gfpet.pipeline import tag_of
+
+
+@dataclass(frozen=True)
+class PluggedModule:
+    """S's module in the spaces of the large model."""
+
+    module: PetModule
+    score: Scorer
+    """The large model with it; asked once for all strategies."""
+
+
+@dataclass(frozen=True)
+class SmallScorers:
+    """The small model's predictions."""
+
+    plain: Scorer
+    """As it is."""
+    tuned: Scorer
+    """With its own module."""
+
+
+@dataclass(frozen=True)
+class StrategyContext:
+    """All that a strategy's builder may use. The large model only runs forward."""
+
+    large: FrozenEvaluator
+    zero_shot: Scorer
+    """The large model as it is; asked once for all strategies."""
+    train: Split
+    """Examples to learn from."""
+    selection: DevSelection
+    """Held-out examples; all choices are made on these."""
+    seed: int
+    options: Mapping[str, Any]
+    """Section `evaluate` of params.yaml."""
+    outputs: Callable[[str], Path]
+    """The folder that a stage wrote for this family and task."""
+    kind: str = ""
+    """Of the module; empty for a strategy without one."""
+    plugged: PluggedModule | None = None
+    """None for a strategy without a module."""
+    small: SmallScorers | None = None
+    """None unless the strategy's registry entry asks for it (`uses_small`)."""
+
+    @property
+    def tag(self) -> str:
+        """The tag of its phases, and the name of its files: `lora-seed0`."""
+        return tag_of(self.kind, self.seed)

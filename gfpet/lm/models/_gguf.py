@@ -57,7 +57,9 @@ def require_all_read(reader: Any, model: nn.Module, name: str) -> None:
     Raises:
         ModelError: names what is unread.
     """
-    from transformers import modeling_gguf_pytorch_utils as gguf
+    from transformers import modeling_gguf_pytorch_utils
+
+    gguf: Any = modeling_gguf_pytorch_utils
 
     keys = [key for key in reader.fields if key.endswith(_UNREAD_KEYS)]
     if keys:

@@ -100,8 +100,8 @@ def _assigned(
     likeness = None
     if assignment == "cka":
         likeness = layer_likeness(small, frozen, _batches(text, pad, settings.batch_size), tokens=_CKA_TOKENS)
-    depths = (each.family.depths_of(each.model) for each in (small, large))
-    return layer_assignment(assignment, *depths, likeness)
+    of_small, of_large = small.family.depths_of(small.model), large.family.depths_of(large.model)
+    return layer_assignment(assignment, of_small, of_large, likeness)
 
 
 def _maps(

@@ -104,7 +104,7 @@ def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temp
         # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
         down = there.to(rungs.down.dtype) @ rungs.down[index].T
         # L was read without the module: it has no activations at positions that the module puts before the text.
-        before, text = states.split([states.shape[1] - down.shape[1], down.shape[1]], dim=1)
+        before, text = torch.split(states, [states.shape[1] - down.shape[1], down.shape[1]], dim=1)
         if rungs.layers[index]:
             mu = torch.sigmoid(rungs.gate[index] / temperature)
             down = mu * text + (1 - mu) * down

@@ -159,7 +159,7 @@ def fit_and_score(
     """
     device = next(iter(transfer.module.tensors.values())).device
     ladder = start_ladder(plan, bridge.kept.residual, settings.temperature, device)
-    resident = [bridge.model, *transfer.tensors, *ladder.tensors.values()]
+    resident: list[Resident] = [bridge.model, *transfer.tensors, *ladder.tensors.values()]
     with observer.measure(f"train/{name}", resident=resident) as meter:
         outcome = fit_bridge(
             bridge,

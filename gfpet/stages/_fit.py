@@ -9,12 +9,13 @@ from gfpet.lm.models import LoadedModel
 from gfpet.lm.modules import PetModule, inserted
 from gfpet.lm.scoring import Predictions, Split, TaskData, backbone_of, head_of, predict
 from gfpet.lm.training import Hooks, Outcome, start_module, tune_module, wants_checkpointing
+from gfpet.pipeline import Phase, tag_of
 from gfpet.stages._harness import StageRun
 from gfpet.stages._inputs import settings_of
 
 
 def training_hooks(run: StageRun, name: str, meter: Any) -> Hooks:
-    """Curves, memory and a resumable checkpoint under the name `<kind>-seed<seed>`."""
+    """Curves, memory and a resumable checkpoint, under a name such as `lora-seed0`."""
 
     def log(series: str, step: int, value: float) -> None:
         run.log_curve(f"{name}/{series}", step, value)
@@ -24,7 +25,7 @@ def training_hooks(run: StageRun, name: str, meter: Any) -> Hooks:
 
 
 def log_outcome(run: StageRun, name: str, outcome: Outcome) -> None:
-    """What came of a training run, among the stage's values."""
+    """Steps, best epoch and held-out score of a training run, among the stage's values."""
     if outcome.resumed_at:
         run.say(f"{name}: resumed at step {outcome.resumed_at} of {outcome.steps}")
     run.log_value(f"{name}/steps", outcome.steps)
@@ -56,9 +57,9 @@ def fit_module(
     learning_rate: float,
 ) -> tuple[PetModule, Predictions]:
     """A tuned module, written to the stage's outputs, and the model's predictions with it on the evaluation split."""
-    name = f"{kind}-seed{seed}"
+    name = tag_of(kind, seed)
     module = start_module(kind, loaded, getattr(run.params.modules, kind).model_dump(), data, seed=seed)
-    with run.measure(f"train/{name}", resident=[loaded.model, *module.tensors.values()]) as meter:
+    with run.measure(str(Phase("train", tag=name)), resident=[loaded.model, *module.tensors.values()]) as meter:
         module, outcome = tune_module(
             loaded,
             module,
@@ -72,4 +73,4 @@ def fit_module(
     log_outcome(run, name, outcome)
     module.save(run.output / f"{name}.safetensors")
     with inserted(loaded.model, loaded.family, module):
-        return module, infer(run, f"infer/{name}", loaded, data.eval, pad=data.pad)
+        return module, infer(run, str(Phase("infer", tag=name)), loaded, data.eval, pad=data.pad)

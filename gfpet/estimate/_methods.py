@@ -20,6 +20,7 @@ from gfpet.lm.training import Hooks, Settings, fit_all, fit_module, start_module
 from gfpet.memory import MemoryReading, Resident, measure
 from gfpet.method.activation_cache import Plan, recomputed
 from gfpet.method.bridge import fit_ladder, laddered, start_ladder
+from gfpet.pipeline import Phase
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _gradient(
         module = start_module(method.name, loaded, kind_options, data, seed=0)
         module, _ = fit_module(loaded, module, data, loop, **options)
         inside, resident = inserted(loaded.model, loaded.family, module), [*module.tensors.values()]
-    peaks = {"tune L": recorder.readings[f"train/{method.name}"]}
+    peaks = {"tune L": recorder.readings[str(Phase("train", tag=method.name))]}
     if tune_only:
         return peaks
     with inside:

@@ -94,8 +94,8 @@ def benchmark_table(rows: Sequence[ReportRow], scope: Scope) -> Table:
                 name = f"{family}, {way.kind or 'any kind'}" + (f", beside {rival}" if rival != way.kind else "")
                 name += way.beside
                 times = (_seconds(rows, scope, family, each) for each in (way, Way("gradient", rival)))
-                said = (EMPTY if time is None else f"{time:.1f}" for time in times)
-                body.append((name, *(_over_seeds(values) for values in columns), *said))
+                seconds = (EMPTY if time is None else f"{time:.1f}" for time in times)
+                body.append((name, *(_over_seeds(values) for values in columns), *seconds))
     scores = ("zero-shot L", "S tuned", "plugged L", "L by gradients", "gap closed, %")
     header = ("pair, kind", *scores, "seconds", "by gradients")
     return Table("Gap closed", header, body)

@@ -10,6 +10,7 @@ from gfpet.lm.modules import inserted
 from gfpet.lm.scoring import Predictions, TaskData, score_split
 from gfpet.lm.training import Hooks, Observer, Outcome, fit_module, loop_settings, start_module
 from gfpet.memory import Meter
+from gfpet.pipeline import Phase
 from gfpet.stages._harness import StageRun
 
 
@@ -63,7 +64,7 @@ def tune_kind(
         return score_split(
             loaded,
             data.eval,
-            phase=f"infer/{name}",
+            phase=str(Phase("infer", tag=name)),
             batch_size=run.params.evaluate.batch_size,
             pad=data.pad,
             measure=run.measure,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from gfpet.pipeline import Phase
 from gfpet.stages._harness import main, stage
 from gfpet.synthetic.pretrain import Point, pair_of, pretrain
 
@@ -33,7 +34,7 @@ def pretrain_pair(family: str) -> None:
                 run.say(f"{size}: step {point.step}, loss {point.loss:.3f}, {point.tokens_per_second:,.0f} tokens/s")
 
             made = run.work / size
-            with run.measure(f"train/{size}"):
+            with run.measure(str(Phase("train", tag=size))):
                 pretrain(family, size, made, report=report)
             target = CHECKPOINTS / family / size
             shutil.rmtree(target, ignore_errors=True)

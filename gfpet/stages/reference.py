@@ -9,6 +9,7 @@ import sys
 
 from gfpet.lm.scoring import Predictions, TaskData, score_split
 from gfpet.lm.training import fit_all, loop_settings
+from gfpet.pipeline import Phase
 from gfpet.stages._fit import log_outcome, observer, tune_kind
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import load_examples, load_model
@@ -57,7 +58,7 @@ def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
     return score_split(
         large,
         data.eval,
-        phase=f"infer/{name}",
+        phase=str(Phase("infer", tag=name)),
         batch_size=run.params.evaluate.batch_size,
         pad=data.pad,
         measure=run.measure,

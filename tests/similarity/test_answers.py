@@ -18,7 +18,7 @@ MODEL = tiny_gpt2(16, 3)
 BATCH = collate(encoded(learnable(3, 0)), pad=END)
 
 
-def said(*scores: list[float]) -> Predictions:
+def predicting(*scores: list[float]) -> Predictions:
     return Predictions([0] * len(scores), list(scores), 0.0)
 
 
@@ -31,8 +31,8 @@ def hidden(*modules: object) -> torch.Tensor:
 
 
 def test_what_all_candidates_gain_is_no_change() -> None:
-    before = said([1.0, 2.0], [0.0, 0.0, 3.0])
-    after = said([3.0, 4.0], [1.0, 0.0, 5.0])
+    before = predicting([1.0, 2.0], [0.0, 0.0, 3.0])
+    after = predicting([3.0, 4.0], [1.0, 0.0, 5.0])
     assert answer_change(after, before).tolist() == pytest.approx([0.0, 0.0, 0.0, -1.0, 1.0])
 
 

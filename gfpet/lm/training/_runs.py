@@ -8,6 +8,7 @@ from gfpet.lm.scoring import TaskData
 from gfpet.lm.training._loop import Outcome, Settings
 from gfpet.lm.training._observer import Observer
 from gfpet.lm.training._tuning import Checkpointing, tune_all, tune_module, wants_checkpointing
+from gfpet.pipeline import Phase
 
 
 def fit_module(
@@ -23,7 +24,7 @@ def fit_module(
     observer: Observer,
 ) -> tuple[PetModule, Outcome]:
     """Train a copy of a module on the frozen model; phase `train/<name>`. Returns the best epoch's module."""
-    with observer.measure(f"train/{name}", resident=[loaded.model, *module.tensors.values()]) as meter:
+    with observer.measure(str(Phase("train", tag=name)), resident=[loaded.model, *module.tensors.values()]) as meter:
         return tune_module(
             loaded,
             module,
@@ -48,7 +49,7 @@ def fit_all(
     observer: Observer,
 ) -> Outcome:
     """Full fine-tuning in place; phase `train/<name>`."""
-    with observer.measure(f"train/{name}", resident=[loaded.model]) as meter:
+    with observer.measure(str(Phase("train", tag=name)), resident=[loaded.model]) as meter:
         return tune_all(
             loaded,
             data,

@@ -11,7 +11,7 @@ from gfpet.lm.models import FrozenModel, LoadedModel
 from gfpet.lm.modules import PetModule
 from gfpet.lm.scoring import EncodedExample, Predictions, TaskData
 from gfpet.lm.training import Observer, Outcome, wants_checkpointing
-from gfpet.memory import Measure
+from gfpet.memory import Measure, Resident
 from gfpet.method.activation_cache import (
     ActivationCache,
     Activations,
@@ -26,6 +26,7 @@ from gfpet.method.bridge._settings import BridgeSettings
 from gfpet.method.bridge._train import Transfer, fit_bridge, predict_with_bridge, start_transfer
 from gfpet.method.plug import LayerAssignment, Projection, start_w_plug
 from gfpet.method.prune import Bridge, Kept
+from gfpet.pipeline import Phase
 
 
 def plan_for_bridge(
@@ -160,7 +161,7 @@ def fit_and_score(
     device = next(iter(transfer.module.tensors.values())).device
     ladder = start_ladder(plan, bridge.kept.residual, settings.temperature, device)
     resident: list[Resident] = [bridge.model, *transfer.tensors, *ladder.tensors.values()]
-    with observer.measure(f"train/{name}", resident=resident) as meter:
+    with observer.measure(str(Phase("train", tag=name)), resident=resident) as meter:
         outcome = fit_bridge(
             bridge,
             family,
@@ -177,7 +178,7 @@ def fit_and_score(
             gradient_checkpointing=wants_checkpointing(settings.gradient_checkpointing, bridge.model),
             hooks=observer.hooks(name, meter),
         )
-    with observer.measure(f"infer/{name}", resident=resident) as meter:
+    with observer.measure(str(Phase("infer", tag=name)), resident=resident) as meter:
         predictions = predict_with_bridge(
             bridge,
             family,

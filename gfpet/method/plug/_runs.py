@@ -10,6 +10,7 @@ from gfpet.method.plug._layers import LayerAssignment
 from gfpet.method.plug._plugged import plugged, random_like
 from gfpet.method.plug._projection import Projection
 from gfpet.method.plug._settings import PlugSettings
+from gfpet.pipeline import Phase
 
 
 def start_w_plug(maps: Projection, settings: PlugSettings, *, seed: int, device: torch.device) -> Projection:
@@ -41,6 +42,6 @@ def plug_untrained(
         maps: the closed form, unread.
     """
     device = next(iter(module.tensors.values())).device
-    with measure(f"plug/{name}", resident=module.tensors.values()) as meter, meter.step():
+    with measure(str(Phase("plug", tag=name)), resident=module.tensors.values()) as meter, meter.step():
         w_plug = start_w_plug(maps, settings, seed=seed, device=device)
         return plugged(module, w_plug, pairs, divide_by_copies=settings.divide_by_copies).detached()

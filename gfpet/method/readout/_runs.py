@@ -19,6 +19,7 @@ from gfpet.method.readout._inputs import ReadoutInputs, read_large
 from gfpet.method.readout._module import Readout, layers_to_read, start_readout
 from gfpet.method.readout._settings import ReadoutSettings
 from gfpet.method.readout._train import fit_readout
+from gfpet.pipeline import Phase
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def train_readout(
         head_width=settings.head_width,
         generator=torch.Generator().manual_seed(seed),
     ).to(read.head.device)
-    with observer.measure(f"train/{name}", resident=[read.head, *readout.tensors.values()]) as meter:
+    with observer.measure(str(Phase("train", tag=name)), resident=[read.head, *readout.tensors.values()]) as meter:
         outcome = fit_readout(
             readout,
             read.head,

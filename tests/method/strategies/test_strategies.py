@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -133,6 +133,7 @@ def test_of_equal_scores_the_lower_loss_and_then_the_first_wins() -> None:
     assert select_best([sure, twin]) is sure
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=2, max_size=2), min_size=1, max_size=6))
 def test_the_best_is_never_below_any(all_scores: list[list[float]]) -> None:
     results = [strategy_result(str(number), constant(scores), SELECTION) for number, scores in enumerate(all_scores)]

@@ -1,4 +1,4 @@
-"""Sections of the stages that only run forward: `align`, `prune`, `plug`, `evaluate`, `similarity`."""
+"""Sections of the stages that only run forward, and of the report."""
 
 from __future__ import annotations
 
@@ -94,9 +94,6 @@ class Evaluate(Section):
     scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)
     """Factors on a plugged module that `scaling` tries beside 1, and on the small model's change that `proxy_tuning` tries."""
     blockwise_scaling: BlockwiseScaling = BlockwiseScaling()
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    resamples: Positive = 1000
-    """Bootstrap resamples behind each interval."""
 
     @model_validator(mode="after")
     def _auto_chooses_among_what_is_there(self) -> Evaluate:
@@ -116,3 +113,11 @@ class Similarity(Section):
     """Evaluation-free text (training examples) that the modules' effects are compared on."""
     null_samples: Positive = 5
     """Random maps and untrained modules drawn for the null controls."""
+
+
+class Report(Section):
+    """Stage `report`: bootstrap intervals over the evaluated examples."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    resamples: Positive = 1000
+    """Bootstrap resamples behind each interval."""

@@ -7,7 +7,7 @@ from gfpet.data.benchmark import TASKS, TaskInfo, task_info
 from gfpet.data.build import build_examples
 from gfpet.data.checks import BrokenRow, BrokenRowsError, RawRow, check_rows
 from gfpet.data.examples import Example, read_examples, write_examples
-from gfpet.data.metrics import chance, interval, majority, score
+from gfpet.data.metrics import chance, interval, intervals, majority, score
 from gfpet.data.prepare import prepare_task
 from gfpet.data.prompts import Prompt, load_prompts, prompts
 from gfpet.data.sampling import Splits, split_examples
@@ -29,6 +29,7 @@ __all__ = [
     "check_rows",
     "generate_embedded",
     "interval",
+    "intervals",
     "load_prompts",
     "majority",
     "prepare_task",

@@ -127,7 +127,7 @@ def tune_peak(
 
 def _cache(large: LoadedModel, bridge: Bridge, work: Workload, params: Params) -> tuple[ActivationCache, Plan]:
     section, dims = params.bridge.activations, large.family.dims(large.model.config)
-    most = max(work.batch, params.bridge.batch_size, params.evaluate.batch_size)
+    most = max(work.batch, params.bridge.batch_size)
     lengths = row_lengths(work.split(large.family, 2, most).encoded)
     plan = plan_activations(
         section.store,
@@ -145,7 +145,7 @@ def cache_peak(
     cache: ActivationCache, large: LoadedModel, bridge: Bridge, work: Workload, params: Params
 ) -> MemoryReading:
     """Filling the cache of L's activations."""
-    size = params.evaluate.batch_size
+    size = params.bridge.batch_size
     with measure("cache", [large.model]) as meter:
         cache.fill(
             work.split(large.family, 1, size).encoded,
@@ -193,8 +193,8 @@ def bridge_peak(
             gradient_checkpointing=wants_checkpointing(section.gradient_checkpointing, bridge.model),
             hooks=Hooks(step=meter.step, quiet=True),
         )
-        said = work.split(family, 1, params.evaluate.batch_size)
-        predict_with_bridge(bridge, family, ladder, transfer, said, cache, batch_size=len(said), pad=0, step=meter.step)
+        scored = data.eval
+        predict_with_bridge(bridge, family, ladder, transfer, scored, cache, batch_size=size, pad=0, step=meter.step)
     return meter.reading
 
 

@@ -21,7 +21,7 @@ def readout_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryRe
     section, family, dims = params.readout, large.family, large.family.dims(large.model.config)
     layers_read, head = layers_to_read(dims, section.layers_read), head_of(large.model).detach()
     data = work.task(family, section.batch_size)
-    most = max(work.batch, section.batch_size, params.evaluate.batch_size)
+    most = max(work.batch, section.batch_size)
     with measure("cache", [large.model]) as reading:
         inputs = read_large(
             work.split(family, 2, most).encoded,
@@ -32,7 +32,7 @@ def readout_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryRe
             work.real or Path(),
             dtype=getattr(torch, section.dtype),
             budget=int(section.budget_gb * 1e9),
-            batch_size=params.evaluate.batch_size,
+            batch_size=section.batch_size,
             pad=0,
             device=work.device,
             step=reading.step,

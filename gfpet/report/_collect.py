@@ -84,7 +84,7 @@ def collect(root: Path, scope: Scope) -> Collected:
     for stage, family, task in _instances(scope, RESULT_STAGES):
         path = root / "outputs" / stage / family / task / "results.json"
         if not path.is_file():
-            # The Bridge on its own need not be scored, and references are a among: then there is nothing to miss.
+            # The Bridge on its own need not be scored, and references are a choice: then nothing is missing.
             if stage in ("tune", "evaluate"):
                 missing.append(path.relative_to(root).as_posix())
             continue

@@ -32,14 +32,14 @@ def log_outcome(run: StageRun, name: str, outcome: Outcome) -> None:
     run.log_value(f"{name}/dev_score", outcome.best_score)
 
 
-def infer(run: StageRun, phase: str, loaded: LoadedModel, split: Split, *, pad: int) -> Predictions:
+def infer(run: StageRun, phase: str, loaded: LoadedModel, split: Split, *, batch_size: int, pad: int) -> Predictions:
     """Score a split with the model as it stands, measured as a phase."""
     with run.measure(phase, resident=[loaded.model]) as meter:
         return predict(
             split.encoded,
             backbone_of(loaded.model, loaded.family),
             head_of(loaded.model),
-            batch_size=run.params.evaluate.batch_size,
+            batch_size=batch_size,
             pad=pad,
             step=meter.step,
         )
@@ -72,4 +72,4 @@ def fit_module(
     log_outcome(run, name, outcome)
     module.save(run.output / f"{name}.safetensors")
     with inserted(loaded.model, loaded.family, module):
-        return module, infer(run, f"infer/{name}", loaded, data.eval, pad=data.pad)
+        return module, infer(run, f"infer/{name}", loaded, data.eval, batch_size=section.batch_size, pad=data.pad)

@@ -58,7 +58,7 @@ def bridge(family: str, task: str) -> None:
                 transfer = _start(run, family, module.to(device, torch.float32), shape, dims, kept, seed)
                 said = _fit(run, name, family, shape, transfer, data, plan, read, seed)
                 run.log_results(
-                    maker.rows("bridge_alone", said, data.eval, kind=kind, strategy="algorithm1", seed=seed)
+                    *maker.rows("bridge_alone", said, data.eval, kind=kind, strategy="algorithm1", seed=seed)
                 )
 
 
@@ -109,7 +109,7 @@ def _activations(run: StageRun, large: LoadedModel, data: TaskData, plan: Plan, 
                 frozen,
                 large.family,
                 kept.residual,
-                batch_size=run.params.evaluate.batch_size,
+                batch_size=run.params.bridge.batch_size,
                 pad=data.pad,
                 device=large.device,
                 step=meter.step,
@@ -198,7 +198,7 @@ def _fit(
             transfer,
             data.eval,
             read["eval"],
-            batch_size=run.params.evaluate.batch_size,
+            batch_size=run.params.bridge.batch_size,
             pad=data.pad,
             step=meter.step,
         )

@@ -48,13 +48,13 @@ def evaluate(family: str, task: str) -> None:
         maker, selection = RowMaker(run.params, family, task, ("small", "large")), DevSelection(task, data.dev)
         zero = large.plain("infer/zero-shot")
         if "zero_shot" in section.controls:
-            run.log_results(maker.rows("zero_shot", zero(data.eval), data.eval))
+            run.log_results(*maker.rows("zero_shot", zero(data.eval), data.eval))
         picks: dict[str, Any] = {}
         for seed in run.params.seeds:
             readout = _write(run, large, selection, OUTPUTS / "readout" / family / task, seed)
             for one in readout:
                 run.log_results(
-                    maker.rows("plugged", one.score(data.eval), data.eval, strategy=one.strategy, seed=seed)
+                    *maker.rows("plugged", one.score(data.eval), data.eval, strategy=one.strategy, seed=seed)
                 )
             for kind in run.params.kinds or ("",):
                 name, found = f"seed{seed}", list[StrategyResult]()
@@ -71,10 +71,10 @@ def evaluate(family: str, task: str) -> None:
                 for one in found:
                     said = one.score(data.eval)
                     rows = maker.rows("plugged", said, data.eval, kind=kind, strategy=one.strategy, seed=seed)
-                    run.log_results(rows)
+                    run.log_results(*rows)
                 if name in controls:
                     said = large.plugged(f"infer-random/{name}", controls[name])(data.eval)
-                    run.log_results(maker.rows("random_w_plug", said, data.eval, kind=kind, seed=seed))
+                    run.log_results(*maker.rows("random_w_plug", said, data.eval, kind=kind, seed=seed))
         (run.output / "chosen.json").write_text(json.dumps(picks, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         run.log_value("large_forward_passes", large.frozen.forward_passes)
         run.log_value("large_forward_rows", large.frozen.forward_rows)

@@ -70,7 +70,7 @@ def _read(
                 run.work / f"activations-{name}",
                 dtype=getattr(torch, section.dtype),
                 budget=int(section.budget_gb * 1e9),
-                batch_size=run.params.evaluate.batch_size,
+                batch_size=section.batch_size,
                 pad=data.pad,
                 device=large.device,
                 step=meter.step,

@@ -31,12 +31,12 @@ def reference(family: str, task: str) -> None:
             for seed in params.seeds:
                 rate = section.learning_rate[kind]
                 _, said = fit_module(run, large, data, section, kind=kind, seed=seed, learning_rate=rate)
-                run.log_results(maker.rows("gradient", said, data.eval, kind=kind, seed=seed))
+                run.log_results(*maker.rows("gradient", said, data.eval, kind=kind, seed=seed))
         del large
         if "full" in section.methods:
             for seed in params.seeds:
                 said = _full(run, family, data, seed)
-                run.log_results(maker.rows("full", said, data.eval, seed=seed))
+                run.log_results(*maker.rows("full", said, data.eval, seed=seed))
 
 
 def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
@@ -54,7 +54,7 @@ def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
             hooks=training_hooks(run, name, meter),
         )
     log_outcome(run, name, outcome)
-    return infer(run, f"infer/{name}", large, data.eval, pad=data.pad)
+    return infer(run, f"infer/{name}", large, data.eval, batch_size=section.batch_size, pad=data.pad)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def tune(family: str, task: str) -> None:
             for seed in run.params.seeds:
                 rate = section.learning_rate[kind]
                 _, said = fit_module(run, small, data, section, kind=kind, seed=seed, learning_rate=rate)
-                run.log_results(maker.rows("small_tuned", said, data.eval, kind=kind, seed=seed))
+                run.log_results(*maker.rows("small_tuned", said, data.eval, kind=kind, seed=seed))
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def test_a_way_without_a_kind_stands_beside_each_kind_by_gradients() -> None:
     rows = [zero, *(ReportRow(**about(*way[:3]), seconds=way[3], adapt_seconds=way[3]) for way in ways)]
     scope = Scope(families=("gpt2",), tasks=("cb",), kinds=("lora", "prefix"), seeds=(0,), among=("readout",))
     assert [(line[0], *line[-2:]) for line in benchmark_table(rows, scope).rows] == [
-        ("gpt2, any kind, beside lora (write)", "3.0", "8.0"),
-        ("gpt2, any kind, beside prefix (write)", "3.0", "6.0"),
+        ("gpt2, any kind, beside lora (readout)", "3.0", "8.0"),
+        ("gpt2, any kind, beside prefix (readout)", "3.0", "6.0"),
     ]
     unmeasured = benchmark_table([*rows[:1], replace(rows[1], seconds=None)], scope).rows
     assert [line[-2:] for line in unmeasured] == [("", ""), ("", "")]

@@ -133,7 +133,7 @@ def test_no_kinds_need_the_strategy_that_does_without(project: Path) -> None:
 
 def test_auto_chooses_among_strategies_that_run(project: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"evaluate: auto names write, which strategies \['proxy_tuning', 'auto'\] lacks"
+        ConfigError, match=r"evaluate: auto names readout, which strategies \['proxy_tuning', 'auto'\] lacks"
     ):
         apply_preset(None, ["evaluate.strategies=[proxy_tuning, auto]"], project)
     apply_preset(None, ["evaluate.strategies=[proxy_tuning, auto]", "evaluate.auto=[proxy_tuning]"], project)

@@ -216,7 +216,7 @@ def test_files_hold_no_nan_and_empty_cells_for_what_is_missing(tmp_path: Path) -
         COLUMNS.replace(" ", ",")
         + "\n"
         + "gpt2,S,L,cb,,zero_shot,,,score,0.4,0.35000000000000003,0.45,100,,29000000,0.5,0.0\n"
-        + "gpt2,S,L,cb,lora,plugged,paper,0,score,0.5,0.45,0.55,100,,33000000,23.0,21.0\n"
+        + "gpt2,S,L,cb,lora,plugged,algorithm1,0,score,0.5,0.45,0.55,100,,33000000,23.0,21.0\n"
         + "gpt2,S,L,cb,lora,random_w_plug,,0,score,0.4,0.35000000000000003,0.45,100,,31000000,4.0,2.0\n"
         + "gpt2,S,L,cb,lora,small_tuned,,0,score,,,,,,10000000,3.0,2.0\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +60,7 @@ def run(
         quiet_services()
         from flows.logs import without_tracebacks
 
-        with without_tracebacks():
+        with without_tracebacks(), _shared_imports(root, on):
             results = _runner(on, workers, allow_dirty, pull, push)(root=root, targets=target or [])
         _say_outcome([result.outcome for result in results.values()])
         if (root / "reports" / "results.json").is_file():
@@ -80,7 +81,7 @@ def bench(
         quiet_services()
         from flows.logs import without_tracebacks
 
-        with without_tracebacks():
+        with without_tracebacks(), _shared_imports(root, on):
             results = _runner(on, workers, False, False, False)(root=root, targets=["report"])
         _say_outcome([result.outcome for result in results.values()])
         typer.echo((root / "reports" / "benchmark.md").read_text(encoding="utf-8"))
@@ -186,6 +187,18 @@ def _apply(root: Path, name: str | None, overrides: list[str] | None) -> None:
         typer.echo(f"params.yaml: {key}: {old} -> {new}")
     if not changes:
         typer.echo("params.yaml: nothing to change")
+
+
+def _shared_imports(root: Path, on: str) -> AbstractContextManager[None]:
+    """A stage server for the stages of a run on this machine; none on a GPU, which a forked process may not be able to
+    use, and where imports are a small part of a stage.
+    """
+    from gfpet.config import load_params
+    from tasks.devices import gpu_limit
+    from tasks.stage_server import stage_server
+
+    here = on == "here" and gpu_limit(load_params(root / "params.yaml").models.device) is None
+    return stage_server(root) if here else nullcontext()
 
 
 def _runner(on: str, workers: int, allow_dirty: bool, pull: bool, push: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Result rows: what a stage that evaluates something writes, and what the report, MLflow and the tests read."""
+"""What a stage that evaluates something writes: result rows, and the predictions that they were computed from."""
 
 from __future__ import annotations
 
@@ -33,10 +33,30 @@ class ResultRow:
     """`score` is the mean of a task's official metrics; they also have rows of their own."""
     value: float
     ci_low: float | None = None
+    """Lower end of the bootstrap interval. Stages leave both ends empty; the report computes them."""
     ci_high: float | None = None
     n: int | None = None
     """Evaluated examples."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRow:
+    """Which candidate was chosen for each evaluation example, in the order of `outputs/prepare/<task>/eval.jsonl`."""
+
+    method: str
+    kind: str = ""
+    strategy: str = ""
+    seed: int | None = None
+    choices: tuple[int, ...]
+
+    @property
+    def key(self) -> PredictionKey:
+        """What it belongs to: the result rows of the same file with the same values, one for each metric."""
+        return self.method, self.kind, self.strategy, self.seed
+
+
+PredictionKey = tuple[str, str, str, int | None]
+"""Method, kind, strategy and seed."""
 
 _COLUMNS = [field.name for field in fields(ResultRow)]
 
@@ -68,3 +88,28 @@ def read_results(path: Path) -> list[ResultRow]:
         return [ResultRow(**{key: record[key] for key in _COLUMNS if key in record}) for record in records]
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a list of result rows ({error}); run its stage again.") from error
+
+
+def write_predictions(path: Path, rows: Iterable[PredictionRow]) -> None:
+    """Write one JSON object a line, sorted; the same rows always give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(rows, key=lambda row: (*row.key[:3], -1 if row.seed is None else row.seed))
+    path.write_text("".join(json.dumps(asdict(row)) + "\n" for row in ordered), encoding="utf-8")
+
+
+def read_predictions(path: Path) -> list[PredictionRow]:
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        DataError: the file is missing, or a line is not a row of predictions; names the file and the line.
+    """
+    if not path.exists():
+        raise DataError(f"no predictions at {path}; run the stage that writes them first (dvc repro).")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            rows.append(PredictionRow(**{**record, "choices": tuple(record["choices"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}:{number}: not a row of predictions ({error}); run its stage again.") from error
+    return rows

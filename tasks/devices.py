@@ -8,10 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prefect.client.orchestration import get_client
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-
 SLOTS_ENV = "GFPET_GPU_SLOTS"
 """Stages that may share one GPU, where somebody wants it on purpose."""
 
@@ -46,12 +42,17 @@ def gpu_slot(device: str) -> Iterator[None]:
     if name is None:
         yield
         return
+    from prefect.concurrency.sync import concurrency
+
     _make_limit(name)
     with concurrency(name, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
         yield
 
 
 def _make_limit(name: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
     slots = int(os.environ.get(SLOTS_ENV, "1"))
     with get_client(sync_client=True) as client:
         try:

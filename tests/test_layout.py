@@ -21,12 +21,13 @@ RUN_STAGES = [name for name, stage in STAGES.items() if not stage.get("frozen")]
 
 CANNOT_CHANGE_A_RESULT = {
     "gfpet": "a version and nothing else",
-    "gfpet.stages": "empty",
+    "gfpet.stages": "hands a program over to the stage server",
     "gfpet.errors": "texts of errors",
     "gfpet.config": "reads, checks and writes params.yaml; the values that a stage reads are among its params",
     "gfpet.method": "a docstring",
     "gfpet.pipeline": "names of stages and phases; tests hold the names of phases, which metrics files have",
     "gfpet.tracking": "tells MLflow what came out",
+    "gfpet.stages._handover": "the client of the stage server",
     "gfpet.stages._harness": "folders, metrics files and MLflow around a stage's own work",
     "gfpet.stages._identity": "the name of a result",
     "gfpet.stages._state": "what a killed run resumes from",
@@ -42,8 +43,8 @@ READ_BEFORE_THE_START = {"kinds"}
 NOT_CALLED = {
     "bridge": {"modules"},
     "readout": {"modules"},
-    "derive": {"modules", "evaluate.batch_size"},
-    "prune": {"modules", "evaluate.batch_size"},
+    "derive": {"modules"},
+    "prune": {"modules"},
 }
 """Parameters that a shared helper reads in a function which these stages do not call."""
 

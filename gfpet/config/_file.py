@@ -195,7 +195,8 @@ def _line(error: Any) -> str:
         siblings = Params().model_dump(mode="json")
         for part in loc[:-1]:
             siblings = siblings[part]
-        return f"{key}: unknown key{_guess(str(loc[-1]), siblings)}; allowed here: {', '.join(siblings)}"
+        guess = _guess(str(loc[-1]), siblings) or _moved(str(loc[-1]))
+        return f"{key}: unknown key{guess}; allowed here: {', '.join(siblings)}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", str(context["expected"]))
         return f"{key}: got {_show(error['input'])}; allowed: {', '.join(allowed)}{_guess(error['input'], allowed)}"
@@ -208,6 +209,12 @@ def _line(error: Any) -> str:
 def _guess(name: Any, allowed: Any) -> str:
     close = nearest(name, allowed) if isinstance(name, str) else None
     return f"; did you mean '{close}'?" if close else ""
+
+
+def _moved(name: str) -> str:
+    """A hint where exactly one other section has a key of that name."""
+    found = [key for key in flatten_keys(Params().model_dump(mode="json")) if key.rpartition(".")[2] == name]
+    return f"; did you mean '{found[0]}'?" if len(found) == 1 else ""
 
 
 def _show(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Sections of the stages that only run forward: `align`, `prune`, `plug`, `evaluate`, `similarity`."""
+"""Sections of the stages that only run forward, and of the report."""
 
 from __future__ import annotations
 
@@ -96,9 +96,6 @@ class Evaluate(Section):
     scales: Chosen[PositiveFloat] = (0.25, 0.5, 2.0, 4.0)
     """Factors tried beside 1: by `scaling` on a plugged module, by `proxy_tuning` on the small model's change."""
     blockwise_scaling: BlockwiseScaling = BlockwiseScaling()
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    resamples: Positive = 1000
-    """Bootstrap resamples behind each interval."""
 
     @model_validator(mode="after")
     def _auto_chooses_among_what_is_there(self) -> Evaluate:
@@ -118,3 +115,11 @@ class Similarity(Section):
     """Evaluation-free text (training examples) that the modules' effects are compared on."""
     null_samples: Positive = 5
     """Random maps and untrained modules drawn for the null controls."""
+
+
+class Report(Section):
+    """Stage `report`: bootstrap intervals over the evaluated examples."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    resamples: Positive = 1000
+    """Bootstrap resamples behind each interval."""

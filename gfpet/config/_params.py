@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from gfpet.config._data import Prepare, Synthetic
-from gfpet.config._forward import Align, Evaluate, Plug, Prune, Similarity
+from gfpet.config._forward import Align, Evaluate, Plug, Prune, Report, Similarity
 from gfpet.config._models import Models
 from gfpet.config._modules import Modules
 from gfpet.config._section import Chosen, Distinct, FamilyName, Kind, NonNegative, Section, Task
@@ -38,6 +38,7 @@ class Params(Section):
     bridge: Bridge = Bridge()
     readout: Readout = Readout()
     evaluate: Evaluate = Evaluate()
+    report: Report = Report()
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Params:

@@ -15,7 +15,7 @@ from gfpet.data.catalogue import find_task, load_task_file, scored_task, shipped
 from gfpet.data.checks import check_rows
 from gfpet.data.examples import Example, read_examples, write_examples
 from gfpet.data.files import read_files
-from gfpet.data.metrics import chance, interval, majority, score
+from gfpet.data.metrics import chance, interval, intervals, majority, score
 from gfpet.data.prepare import prepare_task
 from gfpet.data.rows import BrokenRow, BrokenRowsError, RawRow, Row
 from gfpet.data.sampling import Splits, split_examples
@@ -39,6 +39,7 @@ __all__ = [
     "from_hub",
     "generate_embedded",
     "interval",
+    "intervals",
     "load_task_file",
     "majority",
     "prepare_task",

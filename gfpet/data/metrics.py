@@ -45,11 +45,10 @@ def interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of one metric, drawing whole groups with replacement.
+    """The interval of one metric, as `intervals` computes it.
 
     Args:
         metric: one of the task's metrics, or `score`.
-        confidence: part of the resamples between the two ends.
 
     Raises:
         DataError: as `score`, or the task has no such metric.
@@ -58,20 +57,42 @@ def interval(
     allowed = (*task.metrics, SCORE)
     if metric not in allowed:
         raise DataError(unknown(f"metric of task {task.name}", metric, allowed))
+    return intervals(task, examples, predictions, confidence, resamples, seed)[metric]
+
+
+def intervals(
+    task: str | Task,
+    examples: Sequence[Example],
+    predictions: Sequence[int],
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals of all metrics of a task, drawing whole groups with replacement.
+
+    Args:
+        confidence: share of the resamples between the two ends.
+
+    Raises:
+        DataError: as `score`.
+    """
     _check(examples, predictions)
-    wanted = task.metrics if metric == SCORE else {metric: task.metrics[metric]}
-    tables = {name: (each, table) for name, each, table in _tables(wanted, examples, _certain(examples, predictions))}
+    metrics = _task(task).metrics
+    tables = {name: (each, table) for name, each, table in _tables(metrics, examples, _certain(examples, predictions))}
     groups = len(_groups(examples))
     draw = np.random.default_rng(seed)
-    values = []
+    values: list[dict[str, Array]] = []
     for start in range(0, resamples, _CHUNK):
         drawn = draw.integers(groups, size=(min(_CHUNK, resamples - start), groups))
         # How often each group was drawn; weights, not copies of rows, keep this small for ReCoRD's 10,000.
         counts = np.stack([np.bincount(row, minlength=groups) for row in drawn]).astype(np.float64)
-        values.append(_with_score({name: each.value(counts @ table) for name, (each, table) in tables.items()})[metric])
+        values.append(_with_score({name: each.value(counts @ table) for name, (each, table) in tables.items()}))
     tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(np.concatenate(values), [tail, 1.0 - tail])
-    return float(low), float(high)
+    ends = {
+        metric: np.quantile(np.concatenate([chunk[metric] for chunk in values]), [tail, 1.0 - tail])
+        for metric in values[0]
+    }
+    return {metric: (float(low), float(high)) for metric, (low, high) in ends.items()}
 
 
 def chance(task: str | Task, examples: Sequence[Example]) -> dict[str, float]:

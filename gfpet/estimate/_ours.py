@@ -154,7 +154,7 @@ def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: P
 
 def cache_peak(large: LoadedModel, work: Workload, params: Params) -> Peaks:
     """Stage `bridge`, filling the cache of L's activations; nothing where they are recomputed."""
-    recorder, size, bridge = Recorder(), params.evaluate.batch_size, make_bridge(large, params)
+    recorder, size, bridge = Recorder(), params.bridge.batch_size, make_bridge(large, params)
     read_activations(
         large,
         FrozenModel(large.model),
@@ -182,7 +182,7 @@ def bridge_peak(
     by_module: bool = False,
 ) -> MemoryReading:
     """Stage `bridge`, the larger of training module, maps and Bridge, and scoring with them."""
-    recorder, size = Recorder(by_module), params.evaluate.batch_size
+    recorder, size = Recorder(by_module), params.bridge.batch_size
     fit_and_score(
         bridge,
         family,
@@ -206,7 +206,7 @@ def _infer_with(loaded: LoadedModel, module: PetModule, work: Workload, params: 
 
 def _cached_rows(family: Family, work: Workload, params: Params) -> list[EncodedExample]:
     """The examples whose activations are kept: two batches of the largest batch size in use."""
-    return work.split(family, 2, max(work.batch, params.bridge.batch_size, params.evaluate.batch_size)).encoded
+    return work.split(family, 2, max(work.batch, params.bridge.batch_size)).encoded
 
 
 def _plan(large: LoadedModel, bridge: Bridge, work: Workload, params: Params) -> Plan:
@@ -226,7 +226,7 @@ def _activations(large: LoadedModel, bridge: Bridge, plan: Plan, work: Workload,
         plan,
         bridge.kept,
         work.real or Path(),
-        batch_size=params.evaluate.batch_size,
+        batch_size=params.bridge.batch_size,
         pad=0,
         measure=measure,
     )

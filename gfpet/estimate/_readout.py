@@ -17,14 +17,14 @@ def readout_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryRe
     """The larger of reading L, and training a readout without it."""
     recorder, settings, family = Recorder(), readout_settings(params.readout), large.family
     size = settings.loop.batch_size
-    most = max(work.batch, size, params.evaluate.batch_size)
+    most = max(work.batch, size)
     read = cache_inputs(
         large,
         FrozenModel(large.model),
         {"train": work.split(family, 2, most).encoded},
         settings,
         work.real or Path(),
-        batch_size=params.evaluate.batch_size,
+        batch_size=params.readout.batch_size,
         pad=0,
         measure=recorder.measure,
         store=work.rows(),

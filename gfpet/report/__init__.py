@@ -6,6 +6,7 @@ from gfpet.report._collect import Collected, Scope, SimilarityRow, collect
 from gfpet.report._costs import Cost, cost_of
 from gfpet.report._estimated import ESTIMATED, estimate_table, write_estimates
 from gfpet.report._estimated_plots import plot_modules
+from gfpet.report._intervals import with_intervals
 from gfpet.report._rows import ReportRow, read_rows, report_rows, write_rows
 from gfpet.report._tables import Table, gap_table, memory_table, result_table, similarity_table
 from gfpet.report._write import write_report
@@ -28,6 +29,7 @@ __all__ = [
     "report_rows",
     "result_table",
     "similarity_table",
+    "with_intervals",
     "write_estimates",
     "write_report",
     "write_rows",

@@ -65,7 +65,7 @@ def tune_kind(
             loaded,
             data.eval,
             phase=str(Phase("infer", tag=name)),
-            batch_size=run.params.evaluate.batch_size,
+            batch_size=section.batch_size,
             pad=data.pad,
             measure=run.measure,
         )

@@ -23,7 +23,7 @@ from typing import Any
 
 from gfpet.config import Params, load_params
 from gfpet.errors import GfpetError
-from gfpet.results import ResultRow, write_results
+from gfpet.results import PredictionRow, ResultRow, write_predictions, write_results
 from gfpet.stages._identity import Identity, running_stage
 from gfpet.stages._state import StageState, open_state
 from gfpet.tracking import StageTracker, track_stage
@@ -52,6 +52,7 @@ class StageRun:
         self._state = state
         self._tracker = tracker
         self.rows = []
+        self._predictions: list[PredictionRow] = []
 
     @property
     def resumed(self) -> bool:
@@ -78,10 +79,15 @@ class StageRun:
             self.say("kinds is empty: nothing of the small model is carried over, and there is nothing to do here.")
         return not self.params.kinds
 
-    def log_results(self, rows: Iterable[ResultRow]) -> None:
-        """Add rows to `<output>/results.json`. A resumed stage gives all its rows again."""
+    def log_results(self, rows: Iterable[ResultRow], predictions: PredictionRow | None = None) -> None:
+        """Add rows to `<output>/results.json`, and what they were computed from to `<output>/predictions.jsonl`.
+
+        A resumed stage gives all its rows again.
+        """
         self.rows += rows
+        self._predictions += [predictions] if predictions else []
         write_results(self.output / "results.json", self.rows)
+        write_predictions(self.output / "predictions.jsonl", self._predictions)
 
     def log_dataset(self, name: str, path: str | Path, source: str, digest: str) -> None:
         """The data that the stage reads, as MLflow's input.

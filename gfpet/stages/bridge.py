@@ -62,7 +62,7 @@ def _train(run: StageRun, family: str, task: str, pairs: LayerAssignment) -> Non
     data = load_examples(run.params, task, large)
     shape, device, dims = large.family, large.device, large.family.dims(large.model.config)
     folder, settings = OUTPUTS / "prune" / family, bridge_settings(run.params.bridge, run.params.plug)
-    kept, batch_size = load_bridge(folder, shape, device).kept, run.params.evaluate.batch_size
+    kept, batch_size = load_bridge(folder, shape, device).kept, run.params.bridge.batch_size
     texts = {"train": data.train.encoded, "dev": data.dev.encoded, "eval": data.eval.encoded}
     plan, frozen = plan_for_bridge(texts.values(), dims, kept, settings), FrozenModel(large.model)
     run.say(f"activations of the large model: {plan}")
@@ -97,7 +97,7 @@ def _train(run: StageRun, family: str, task: str, pairs: LayerAssignment) -> Non
         # Only what was trained: the rest is what stage align wrote.
         transfer.plug_update().save(run.output / f"{name}-w_plug.safetensors")
         rows = maker.rows("bridge_alone", fit.predictions, data.eval, kind=kind, strategy="algorithm1", seed=seed)
-        run.log_results(rows)
+        run.log_results(*rows)
 
 
 if __name__ == "__main__":

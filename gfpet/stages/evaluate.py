@@ -69,7 +69,7 @@ def evaluate(family: str, task: str) -> None:
             record=record,
         ):
             about = {"kind": each.kind, "strategy": each.strategy}
-            run.log_results(maker.rows(each.method, each.predictions, data.eval, seed=each.seed, **about))
+            run.log_results(*maker.rows(each.method, each.predictions, data.eval, seed=each.seed, **about))
         text = json.dumps(records, indent=1, sort_keys=True) + "\n"
         (run.output / "chosen.json").write_text(text, encoding="utf-8")
         run.log_value("large_forward_passes", large.frozen.forward_passes)

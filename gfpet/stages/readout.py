@@ -26,7 +26,7 @@ def readout(family: str, task: str) -> None:
             {"train": data.train.encoded, "dev": data.dev.encoded},
             settings,
             run.work,
-            batch_size=run.params.evaluate.batch_size,
+            batch_size=run.params.readout.batch_size,
             pad=data.pad,
             measure=run.measure,
         )

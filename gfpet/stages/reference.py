@@ -32,12 +32,12 @@ def reference(family: str, task: str) -> None:
             for seed in params.seeds:
                 rate = section.learning_rate[kind]
                 predictions = tune_kind(run, large, data, section, kind=kind, seed=seed, rate=rate)
-                run.log_results(maker.rows("gradient", predictions, data.eval, kind=kind, seed=seed))
+                run.log_results(*maker.rows("gradient", predictions, data.eval, kind=kind, seed=seed))
         del large
         if "full" in section.methods:
             for seed in params.seeds:
                 predictions = _full(run, family, data, seed)
-                run.log_results(maker.rows("full", predictions, data.eval, seed=seed))
+                run.log_results(*maker.rows("full", predictions, data.eval, seed=seed))
 
 
 def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
@@ -59,7 +59,7 @@ def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
         large,
         data.eval,
         phase=str(Phase("infer", tag=name)),
-        batch_size=run.params.evaluate.batch_size,
+        batch_size=section.batch_size,
         pad=data.pad,
         measure=run.measure,
     )

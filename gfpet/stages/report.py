@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gfpet.report import ESTIMATED, Scope, collect, result_table, write_report
+from gfpet.report import ESTIMATED, Scope, collect, result_table, with_intervals, write_report
 from gfpet.stages._harness import main, stage
 
 
@@ -19,9 +19,12 @@ def report() -> None:
         # Where nothing is carried over from S, the references have kinds all the same.
         kinds = params.kinds or tuple(method for method in params.reference.methods if method != "full")
         scope = Scope(params.families, params.tasks, kinds, params.seeds, params.evaluate.auto)
-        collected = collect(Path(), scope)
+        section = params.report
+        collected = with_intervals(
+            collect(Path(), scope), Path(), confidence=section.confidence, resamples=section.resamples
+        )
         for path in collected.missing:
-            run.say(f"not there, so the report does without: {path}")
+            run.say(f"missing, so the report leaves it out: {path}")
         folder = Path("reports")
         _clear(folder)
         rows = write_report(collected, folder)
@@ -32,7 +35,7 @@ def report() -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Figures of a family that is no longer configured go; what `gfpet memory` estimated stays."""
+    """Remove an earlier report, but keep what `gfpet memory` estimated."""
     for path in folder.iterdir() if folder.exists() else ():
         if path.is_dir() and path.name != ESTIMATED:
             shutil.rmtree(path)

@@ -27,7 +27,7 @@ def tune(family: str, task: str) -> None:
             for seed in run.params.seeds:
                 rate = section.learning_rate[kind]
                 predictions = tune_kind(run, small, data, section, kind=kind, seed=seed, rate=rate)
-                run.log_results(maker.rows("small_tuned", predictions, data.eval, kind=kind, seed=seed))
+                run.log_results(*maker.rows("small_tuned", predictions, data.eval, kind=kind, seed=seed))
 
 
 if __name__ == "__main__":

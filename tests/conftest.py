@@ -1,6 +1,6 @@
-"""Every service that the tests start keeps its files in one temporary folder, so that no test sees this machine's own.
+"""What every test shares: an environment of its own, groups of tests for pytest-xdist, and things that are made once.
 
-Prefect, MLflow and DVC read these variables when they are first imported, hence not in a fixture.
+Prefect, MLflow and DVC read their variables when they are first imported, so these are set here and not in a fixture.
 """
 
 from __future__ import annotations
@@ -8,15 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
+import pytest
+
+_PROJECT = Path(__file__).parents[1]
 _HOME = Path(tempfile.mkdtemp(prefix="gfpet-tests-"))
 
 os.environ |= {
     "PREFECT_HOME": str(_HOME / "prefect"),
     "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(_HOME / "prefect-results"),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # Its console handler keeps the stream of the test that came first, which is closed by then; caplog sees everything.
+    # Its console handler keeps the stream of the first test, which is closed later; caplog sees everything.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_PROFILES_PATH": str(_HOME / "prefect" / "profiles.toml"),
     "DO_NOT_TRACK": "true",
@@ -27,10 +32,82 @@ os.environ |= {
     "DVC_NO_ANALYTICS": "true",
     "HF_HUB_OFFLINE": "1",
     "MPLBACKEND": "Agg",
+    # One thread a process: on tiny models more threads only wait for each other, and the workers share the cores.
+    "OMP_NUM_THREADS": "1",
 }
 for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_PROFILE", "GFPET_PARENT_RUN"):
     os.environ.pop(_name, None)
 
+# Real data, where this machine has it: named by the variable, or in a folder `shared` beside the project.
+for _name, _folder in (("GFPET_SUPERGLUE", "superglue"), ("GFPET_TEXT_TASKS", "text_tasks")):
+    if (_PROJECT.parent / "shared" / _folder).is_dir():
+        os.environ.setdefault(_name, str(_PROJECT.parent / "shared" / _folder))
+
+_GROUPS = {
+    "stack": "team",
+    "s3_program": "team",
+    "expected": "team",
+    "prefect_server": "prefect",
+    "mlflow_store": "prefect",
+    "benchmark": "benchmark",
+    "committed": "committed",
+    "documents": "prose",
+}
+"""Fixture → group: all tests that use one of these run on one worker of pytest-xdist, which makes it once."""
+
+_UNCHECKED = (
+    "estimate/test_against_measurement.py",
+    "flows/",
+    "similarity/test_stages.py",
+    "stages/",
+    "team/",
+    "tracking/",
+)
+"""Tests of whole stages and pipelines. Shapes in signatures are not checked there, which takes three times as long as
+the work itself; the tests of the functions that the stages call check them."""
+
+
+def _group_of(item: pytest.Item) -> str | None:
+    fixtures = getattr(item, "fixturenames", ())
+    return next((group for fixture, group in _GROUPS.items() if fixture in fixtures), None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name the groups, and let what takes longest start first, so that all workers end at about the same time."""
+    order = {"team": 0, "prefect": 1}
+    ranks: dict[pytest.Item, int] = {}
+    for item in items:
+        group = _group_of(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+        ranks[item] = order.get(group or "", 2 if item.get_closest_marker("slow") else 3)
+    items.sort(key=ranks.__getitem__)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Switch the checks of shapes off around a test of `_UNCHECKED`, its fixtures included."""
+    before = jaxtyping.config.jaxtyping_disable
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    jaxtyping.config.update("jaxtyping_disable", before or path.startswith(_UNCHECKED))
+    try:
+        return (yield)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
 
 def pytest_sessionfinish() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's SQLite database without a run; copying it takes less than the seconds that MLflow needs to set it up."""
+    from gfpet.tracking.store import Store
+    from tests.once import made_once
+
+    def make(folder: Path) -> None:
+        Store(folder)
+
+    return made_once(tmp_path_factory, "empty-store", make) / "mlflow.db"

@@ -99,13 +99,13 @@ def prefect_server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+def _mlflow_uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('mlflow'))}"
 
 
 @pytest.fixture
 def mlflow_store(_mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """One MLflow store for the session: setting up a new database takes seconds."""
+    """One MLflow store for all tests of a worker."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", _mlflow_uri)
     return _mlflow_uri
 

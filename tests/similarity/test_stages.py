@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ MEASURES = ("cosine", "subspace", "cka", "cka_debiased", "rsa")
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One MLflow store for all: making its tables takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'mlflow.db'}"
+def tracking(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    """One MLflow store for all tests of this file."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('tracking'))}"
 
 
 @pytest.fixture

@@ -1,24 +1,37 @@
-"""A project folder to run stages in."""
+"""A project folder to run stages in, and one in which all of them have run."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from gfpet.config import apply_preset
-
-ROOT = Path(__file__).parents[2]
+from tests.once import made_once
+from tests.projects import default_project
+from tests.stages.tiny_pipeline import ORDER, make_project, run_stage
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default `params.yaml` in an empty folder, which is the current one; tracking goes to its own SQLite file."""
-    (tmp_path / "presets").mkdir()
-    (tmp_path / "presets" / "quick.yaml").write_text("{}\n")
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    apply_preset("quick", [], tmp_path / "params.yaml")
-    for name in ("DVC_STAGE", "DVC_ROOT", "GFPET_PARENT_RUN", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
+    """The default `params.yaml` in a folder, which is the current one; tracking goes to its own SQLite file."""
+    shutil.copy(empty_store, tmp_path)
+    return default_project(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A project of tiny GPT-2 models in which every stage has run, with all kinds on two tasks.
+
+    It is made once per session. Tests read it, or copy what they need of it with `start_from`.
+    """
+
+    def make(folder: Path) -> None:
+        shutil.copy(empty_store, folder)
+        make_project(folder, "reference.methods=[full, lora, adapter, prefix]")
+        torch.manual_seed(1)
+        for stage in ORDER:
+            run_stage(*stage)
+
+    return made_once(tmp_path_factory, "finished", make)

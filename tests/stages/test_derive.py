@@ -14,8 +14,8 @@ from gfpet.lm.modules import PetModule
 from gfpet.method.align import load_pairs
 from gfpet.method.plug import Projection
 from gfpet.results import read_results
-from tests.stages.conftest import ROOT
-from tests.stages.test_pipeline import ORDER, SMALL, outputs_of, run_stage
+from tests.projects import ROOT
+from tests.stages.tiny_pipeline import ORDER, SMALL, outputs_of, run_stage
 from tests.tiny import save_checkpoint_folder, tiny_llama
 
 LLAMA_ORDER = [tuple(each.replace("gpt2", "llama") for each in stage) for stage in ORDER if "boolq" not in stage]

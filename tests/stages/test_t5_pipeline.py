@@ -13,8 +13,8 @@ from gfpet.lm.modules import PetModule
 from gfpet.method.align import load_pairs
 from gfpet.results import read_results
 from gfpet.synthetic.tokenizer import build_tokenizer
-from tests.stages.conftest import ROOT
-from tests.stages.test_pipeline import ORDER, SMALL, run_stage
+from tests.projects import ROOT
+from tests.stages.tiny_pipeline import ORDER, SMALL, run_stage
 from tests.tiny_t5 import tiny_t5
 
 T5_ORDER = [tuple(each.replace("gpt2", "t5") for each in stage) for stage in ORDER if "boolq" not in stage]

@@ -122,6 +122,17 @@ def test_an_override_that_does_not_fit_changes_nothing(project: Path, override: 
     assert project.read_bytes() == before
 
 
+def test_a_task_of_the_projects_own_is_allowed(project: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tasks\[1\]: got 'tickets'; allowed: boolq, cb, copa, .*, wsc"):
+        apply_preset(None, ["tasks=[cb, tickets]"], project)
+    (project.parent / "task_files").mkdir()
+    (project.parent / "task_files" / "tickets.yaml").touch()
+    apply_preset(None, ["tasks=[cb, tickets]"], project)
+    assert load_params(project).tasks == ("cb", "tickets")
+    with pytest.raises(ConfigError, match=r"got 'tickts'; allowed: .*, wsc, tickets; did you mean 'tickets'\?"):
+        apply_preset(None, ["tasks=[tickts]"], project)
+
+
 def test_no_kinds_need_the_strategy_that_does_without(project: Path) -> None:
     with pytest.raises(ConfigError, match=r"kinds is empty, and evaluate.strategies \['algorithm1'\] has no 'readout'"):
         apply_preset(None, ["kinds=[]", "evaluate.strategies=[algorithm1]"], project)

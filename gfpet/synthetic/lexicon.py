@@ -102,7 +102,7 @@ EVENTS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Entity:
-    """One entity of the world: its name, its kind, the three attributes that its kind has, and how often it is named."""
+    """One entity: its name, its kind, the three attributes that its kind has, and how often it is named."""
 
     name: str
     kind: str

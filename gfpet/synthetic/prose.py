@@ -1,10 +1,11 @@
 """The pretraining text of the world.
 
-*Statements* say every fact of every entity, in several forms; *selections* say which of two entities a clause fits, with
-entities of the train split only. No evaluation entity occurs outside statements and small talk, and no text has task form.
+*Statements* say every fact of every entity, in several forms. *Selections* say which of two entities a clause fits;
+they use entities of the train split only. Evaluation entities occur in statements and small talk alone, and no text has the
+form of a task.
 
-Facts alone, since only they are learned in minutes: what a model has read is kept with the entity's name and can be read
-off by a module, while judging a claim is a circuit that takes far longer to form (docs/log.md).
+The text teaches facts only, because a model learns those in minutes: it stores them with the entity's name, where a
+module can read them. Learning to judge a claim takes far longer (docs/log.md).
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ EMPTY_SCENES = (
     "Then it was sad near the {place}.",
     "Now it was sad near the {place}.",
 )
-"""Where four entities are asked of one by one, a passage that names them all too, as many right as wrong, hides which is
-meant from a reader that does not yet look at the question alone: T5 learned nothing from it (docs/log.md)."""
+"""MultiRC asks of four entities one by one. A passage that names all four, as many right as wrong, hides which one is
+meant from a model that does not yet attend to the question alone: T5 learned nothing from it (docs/log.md)."""
 WIC_SCENES = (
     "Here {name} has a {word}.",
     "Today {name} saw a {word}.",

@@ -87,7 +87,10 @@ def test_every_problem_is_told_at_once(project: Path) -> None:
         "tasks[0]: got 'bolq'; allowed: boolq, cb, copa, multirc, record, rte, wic, wsc; did you mean 'boolq'?",
         "tasks[2]: got 3; allowed: boolq, cb, copa, multirc, record, rte, wic, wsc",
         "seeds: names something twice: [0, 0]",
-        f"modules.adapter.target_modules[1]: got 'attn.out'; allowed: {', '.join(get_args(TargetModule))}; did you mean 'attn.o'?",
+        (
+            f"modules.adapter.target_modules[1]: got 'attn.out'; allowed: {', '.join(get_args(TargetModule))}; "
+            "did you mean 'attn.o'?"
+        ),
         "tune.patience: got '3'; it must be a valid integer",
         (
             "prune.factr: unknown key; did you mean 'factor'?; allowed here: "
@@ -120,6 +123,17 @@ def test_an_override_that_does_not_fit_changes_nothing(project: Path, override: 
         apply_preset(None, [override], project)
     assert message in str(caught.value)
     assert project.read_bytes() == before
+
+
+def test_a_task_of_the_projects_own_is_allowed(project: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tasks\[1\]: got 'tickets'; allowed: boolq, cb, copa, .*, wsc"):
+        apply_preset(None, ["tasks=[cb, tickets]"], project)
+    (project.parent / "task_files").mkdir()
+    (project.parent / "task_files" / "tickets.yaml").touch()
+    apply_preset(None, ["tasks=[cb, tickets]"], project)
+    assert load_params(project).tasks == ("cb", "tickets")
+    with pytest.raises(ConfigError, match=r"got 'tickts'; allowed: .*, wsc, tickets; did you mean 'tickets'\?"):
+        apply_preset(None, ["tasks=[tickts]"], project)
 
 
 def test_no_kinds_need_the_strategy_that_does_without(project: Path) -> None:

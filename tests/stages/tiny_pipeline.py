@@ -35,7 +35,7 @@ SMALL = [
     "evaluate.strategies=[algorithm1, scaling, blockwise_scaling, proxy_tuning, readout, auto]",
     "evaluate.auto=[algorithm1, scaling, blockwise_scaling, proxy_tuning, readout]",
     "evaluate.blockwise_scaling.steps=2",
-    "evaluate.resamples=50",
+    "report.resamples=50",
 ]
 ORDER = [
     ("prepare",),

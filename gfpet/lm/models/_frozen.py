@@ -28,7 +28,7 @@ class FrozenModel:
         """Calls of the model."""
         self.forward_rows = 0
         """Sequences over all calls."""
-        # Callers reach the whole model, its backbone or its head: each of them is guarded. So is every part of them, but
+        # Callers reach the whole model, its backbone or its head: each is guarded. So is every part of them, but
         # only against autograd, since looking through all parameters at every part would take long.
         whole = (model, *model.children())
         get_decoder = getattr(model, "get_decoder", None)

@@ -41,8 +41,8 @@ def apply_scaling(reader: Any, config: Any, name: str) -> None:
         return
     if kind != "linear" or "factor" not in values:
         raise ModelError(
-            f"{name} scales its rotary positions by '{kind}' ({_listed(values)}), which transformers does not read from "
-            "a GGUF file: the model would compute something else. Take its safetensors."
+            f"{name} scales its rotary positions by '{kind}' ({_listed(values)}), which transformers does not read "
+            "from a GGUF file: the model would compute something else. Take its safetensors."
         )
     rope = dict(getattr(config, "rope_parameters", None) or {})
     config.rope_parameters = {**rope, "rope_type": "linear", "factor": float(values["factor"])}

@@ -148,8 +148,8 @@ def _require_one_model(source: Source) -> None:
 
 def _two_models(name: str) -> str:
     return (
-        f"{name} holds a model and a peft adapter (adapter_config.json), and transformers would apply the adapter on top."
-        " If it is merged into the weights, move the adapter's files away; if not, merge it first."
+        f"{name} holds a model and a peft adapter (adapter_config.json), and transformers would apply the adapter on "
+        "top. If it is merged into the weights, move the adapter's files away; if not, merge it first."
     )
 
 

@@ -1,7 +1,8 @@
 """What the rest of gfpet knows of a model family: names, and how its stacks of blocks are run.
 
-A family has one stack of blocks (`decoder`) or two (`encoder`, `decoder`). The names of target modules, of spaces and of
-module tensors begin with their stack (`encoder.attn.q.A`) if there are two, and without it (`attn.q.A`) if there is one.
+A family has one stack of blocks (`decoder`) or two (`encoder`, `decoder`). The names of target modules, of spaces and
+of module tensors begin with their stack (`encoder.attn.q.A`) if there are two, and without it (`attn.q.A`) if there is
+one.
 
 The input embedding of the first stack is a target module of its own, `embeddings`, and counts as a stack of one layer.
 """

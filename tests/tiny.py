@@ -154,7 +154,7 @@ def tiny_module(
 ) -> PetModule:
     """A module of a kind that changes the model's output."""
     texts = {stack.name: Padded(some_ids(1, 7, seed=seed), (7,)) for stack in family.stacks}
-    with torch.no_grad():
+    with torch.inference_mode():  # a frozen model may be asked in it alone
         options = options or tiny_options(kind)
         module = KINDS[kind].start(model, family, options, texts, torch.Generator().manual_seed(seed))
     return shaken(module, seed)

@@ -75,6 +75,15 @@ KINDS: dict[str, KindEntry] = {
             positions="length",
             is_default=True,
         ),
+        KindEntry(
+            "soft_prompt",
+            "gfpet.lm.modules.soft_prompt:SOFT_PROMPT",
+            {"length": 16},
+            learning_rate=3e-2,
+            marker="v",
+            scalable=False,
+            positions="length",
+        ),
     )
 }
 FAMILIES: dict[str, FamilyEntry] = {

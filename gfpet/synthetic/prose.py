@@ -1,8 +1,8 @@
 """The pretraining text of the world.
 
-*Statements* say every fact of every entity, in several forms. *Selections* say which of two entities a clause fits;
-they use entities of the train split only. Evaluation entities occur in statements and small talk alone, and no text has the
-form of a task.
+*Statements* say every fact of every entity, in several forms. *Selections* say which of two entities a clause fits, and
+use entities of the train split only. Evaluation entities occur in statements and small talk alone. No text has the form
+of a task.
 
 The text teaches facts only, because a model learns those in minutes: it stores them with the entity's name, where a
 module can read them. Learning to judge a claim takes far longer (docs/log.md).

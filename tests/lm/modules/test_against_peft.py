@@ -81,3 +81,24 @@ def test_prefix_equals_peft(with_mask: bool) -> None:
         expected = theirs(input_ids=ids, attention_mask=mask).logits
     real = mask.bool()
     assert torch.allclose(ours[real], expected[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_soft_prompt_equals_peft(with_mask: bool) -> None:
+    model, ids = tiny_gpt2(24, 3), some_ids()
+    module = tiny_module("soft_prompt", model)
+    mask = torch.ones_like(ids)
+    if with_mask:
+        mask[1, 4:] = 0
+    positions = torch.arange(ids.shape[1])[None]
+    with inserted(model, GPT2, module):
+        ours = model(input_ids=ids, position_ids=positions, attention_mask=mask if with_mask else None).logits
+
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    with torch.no_grad():
+        theirs.prompt_encoder["default"].embedding.weight.copy_(module.tensors["embeddings.prompt"][0])
+        expected = theirs(input_ids=ids, attention_mask=mask).logits[:, 4:]
+        assert not torch.allclose(ours, logits_of(model, ids), atol=1e-2)
+    real = mask.bool()
+    assert torch.allclose(ours[real], expected[real], atol=1e-5)

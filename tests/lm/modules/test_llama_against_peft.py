@@ -75,3 +75,17 @@ def test_prefix_equals_peft(kind: str, kv_heads: int, with_mask: bool) -> None:
         expected = theirs(input_ids=ids, attention_mask=mask).logits
     real = mask.bool()
     assert torch.allclose(ours[real], expected[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_soft_prompt_equals_peft(kind: str) -> None:
+    model, ids = tiny_llama(kind=kind, layers=3), some_ids()
+    module = tiny_module("soft_prompt", model, family=LLAMA)
+    with inserted(model, LLAMA, module):
+        ours = logits_of(model, ids)
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    with torch.no_grad():
+        theirs.prompt_encoder["default"].embedding.weight.copy_(module.tensors["embeddings.prompt"][0])
+        expected = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, 4:]
+    assert torch.allclose(ours, expected, atol=1e-5)

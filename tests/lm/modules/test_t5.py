@@ -140,6 +140,25 @@ def test_prefix_of_the_decoder_equals_peft(version: str) -> None:
     assert torch.allclose(ours, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_soft_prompt_equals_peft(version: str) -> None:
+    """In the encoder, where cross-attention sees it, too; padding stays hidden."""
+    model = tiny_t5(version=version)
+    family, module = family_of(model), tiny_module("soft_prompt", model, family=family_of(model))
+    mask = torch.ones_like(SOURCE)
+    mask[1, 4:] = 0
+    with inserted(model, family, module):
+        ours = model(input_ids=SOURCE, decoder_input_ids=TARGET, attention_mask=mask).logits
+    config = peft.PromptTuningConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=4, num_transformer_submodules=1, token_dim=16
+    )
+    theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    with torch.no_grad():
+        theirs.prompt_encoder["default"].embedding.weight.copy_(module.tensors["embeddings.prompt"][0])
+        expected = theirs(input_ids=SOURCE, decoder_input_ids=TARGET, attention_mask=mask).logits
+    assert torch.allclose(ours, expected, atol=1e-5)
+
+
 def heads_of(tensor: Tensor) -> Tensor:
     """`[p, heads * width]` as a cache has it, `[rows, heads, p, width]`."""
     return tensor.view(4, 3, 4).transpose(0, 1).expand(3, -1, -1, -1)

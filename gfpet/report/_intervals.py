@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gfpet.data import intervals, read_examples
-from gfpet.report._collect import RESULT_STAGES, Collected
+from gfpet.pipeline import RESULT_STAGES
+from gfpet.report._collect import Collected
 from gfpet.results import PredictionKey, PredictionRow, ResultRow, read_predictions, read_results
 
 # The resamples do not depend on the run's seed: two seeds differ by their models alone.

@@ -15,6 +15,8 @@ from gfpet.lm.models import LoadedModel, find_device, load_pretrained, offloaded
 from gfpet.lm.scoring import TaskData, load_task
 
 OUTPUTS = Path("outputs")
+_CUT_TOLD = 0.01
+"""Share of cut contexts above which a stage warns."""
 
 
 def checkpoint_of(params: Params, family: str, role: Literal["small", "large"]) -> Checkpoint:
@@ -81,11 +83,20 @@ def derived_folder(family: str) -> Path:
 
 
 def load_examples(params: Params, task: str, loaded: LoadedModel) -> TaskData:
-    """The task's prepared examples in the model's tokens."""
-    return load_task(
+    """The task's prepared examples in the model's tokens; warns if contexts are cut at `models.max_length`."""
+    data = load_task(
         OUTPUTS / "prepare" / task,
         task,
         loaded.tokenizer,
         max_length=params.models.max_length,
         template=loaded.template,
     )
+    cut = {name: share for name, share in data.cut_shares.items() if share > _CUT_TOLD}
+    if cut:
+        shares = ", ".join(f"{100 * share:.0f} % of {name}" for name, share in cut.items())
+        print(
+            f"warning: {task}: contexts longer than models.max_length={params.models.max_length} tokens lost their "
+            f"beginning: {shares}. Raise models.max_length, or read the scores as those of shortened texts.",
+            file=sys.stderr,
+        )
+    return data

@@ -72,6 +72,8 @@ def evaluate(family: str, task: str) -> None:
             run.log_results(*maker.rows(each.method, each.predictions, data.eval, seed=each.seed, **about))
         text = json.dumps(records, indent=1, sort_keys=True) + "\n"
         (run.output / "chosen.json").write_text(text, encoding="utf-8")
+        for name, share in data.cut_shares.items():
+            run.log_value(f"cut/{name}", share)
         run.log_value("large_forward_passes", large.frozen.forward_passes)
         run.log_value("large_forward_rows", large.frozen.forward_rows)
 

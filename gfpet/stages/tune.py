@@ -22,6 +22,8 @@ def tune(family: str, task: str) -> None:
         section = run.params.tune
         small = load_model(run.params, family, "small")
         data = load_examples(run.params, task, small)
+        for name, share in data.cut_shares.items():
+            run.log_value(f"cut/{name}", share)
         maker = RowMaker(run.params, family, task, ("small",))
         for kind in run.params.kinds:
             for seed in run.params.seeds:

@@ -51,6 +51,11 @@ class TaskData:
     pad: int
     """Token that fills rows up."""
 
+    @property
+    def cut_shares(self) -> dict[str, float]:
+        """By split, the share of examples whose context lost its beginning to `max_length`."""
+        return {"train": self.train.cut_share, "dev": self.dev.cut_share, "eval": self.eval.cut_share}
+
 
 def load_task(
     folder: Path, task: str, tokenizer: Any, *, max_length: int, template: Template | None = None

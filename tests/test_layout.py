@@ -24,6 +24,7 @@ CANNOT_CHANGE_A_RESULT = {
     "gfpet.stages": "empty",
     "gfpet.errors": "texts of errors",
     "gfpet.config": "reads, checks and writes params.yaml; the values that a stage reads are among its params",
+    "gfpet.lm": "a docstring",
     "gfpet.method": "a docstring",
     "gfpet.tracking": "tells MLflow what came out",
     "gfpet.stages._harness": "folders, metrics files and MLflow around a stage's own work",

@@ -24,6 +24,7 @@ CANNOT_CHANGE_A_RESULT = {
     "gfpet.stages": "hands a program over to the stage server",
     "gfpet.errors": "texts of errors",
     "gfpet.config": "reads, checks and writes params.yaml; the values that a stage reads are among its params",
+    "gfpet.lm": "a docstring",
     "gfpet.method": "a docstring",
     "gfpet.pipeline": "names of stages and phases; tests hold the names of phases, which metrics files have",
     "gfpet.tracking": "tells MLflow what came out",

@@ -19,7 +19,7 @@ from gfpet.similarity._grid import Block, mean_over
 def factors(module: PetModule) -> dict[Block, Mapping[str, Update]]:
     """The factors of a module's updates, by block and place; float64, `scale` left out."""
     found: dict[Block, Mapping[str, Update]] = {}
-    for stack, layer, tensors in by_block(module):
+    for stack, layer, tensors in by_block(KINDS[module.kind].folded(module)):
         exact = {name: tensor.detach().double() for name, tensor in tensors.items()}
         found[stack, layer] = KINDS[module.kind].updates(exact)
     return found

@@ -31,6 +31,12 @@ def inserted(model: nn.Module, family: Family, module: PetModule) -> AbstractCon
     return kind.insert(model, family, module)
 
 
+def trained_tensors(module: PetModule) -> dict[str, Tensor]:
+    """The tensors that training changes, by name."""
+    parts = KINDS[module.kind].parts
+    return {name: tensor for name, tensor in module.tensors.items() if parts[split_name(name)[1]].is_trained}
+
+
 def scaled_by_block(module: PetModule, factors: Tensor) -> PetModule:
     """The module with each block's effect times a factor; a module of a kind that is not scalable stays as it is.
 
@@ -72,4 +78,5 @@ __all__ = [
     "scaled_by_block",
     "split_name",
     "targets_by_kind",
+    "trained_tensors",
 ]

@@ -35,9 +35,15 @@ class Part:
     """Whether that space is the target's input or its output."""
     is_update: bool = False
     """Whether the module's effect is linear in this tensor, so that k copies of it are each divided by k."""
+    is_trained: bool = True
+    """False for what stays as it was drawn at the start."""
     added_to: str | None = None
     """Of an inner bias: the read part whose product with the activations it is added to. The bias takes up what the
     offset of a centred map would add to that product."""
+
+
+def _as_it_is(module: PetModule) -> PetModule:
+    return module
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Kind:
     """From the tensors of one block, what the module does there, by place; without `PetModule.scale`."""
     zero_at_start: str | None = None
     """The part that is zero at the start, so that a new module has neither effect nor direction; None if none is."""
+    folded: Callable[[PetModule], PetModule] = _as_it_is
+    """The same module in the form that maps to another model act on, and that `updates` takes."""
 
 
 def by_target(tensors: Mapping[str, Tensor], left: str, right: str) -> dict[str, Update]:

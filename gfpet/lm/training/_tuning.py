@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gfpet.lm.models import LoadedModel
-from gfpet.lm.modules import KINDS, Options, PetModule, inserted
+from gfpet.lm.modules import KINDS, Options, PetModule, inserted, trained_tensors
 from gfpet.lm.scoring import Batch, TaskData, backbone_of, backward_loss, collate, dev_score, head_of
 from gfpet.lm.training._loop import NO_HOOKS, Group, Hooks, Outcome, Settings, train
 
@@ -55,7 +55,7 @@ def tune_module(
         return inserted(loaded.model, loaded.family, module)
 
     with checkpointing(loaded.model, gradient_checkpointing):
-        group = Group(module.tensors, learning_rate)
+        group = Group(trained_tensors(module), learning_rate)
         outcome = _fit(loaded, insert, group, data, settings, seed=seed, hooks=hooks)
     return module.detached(), outcome
 

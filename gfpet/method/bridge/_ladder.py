@@ -104,11 +104,12 @@ def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temp
         # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
         down = there.to(rungs.down.dtype) @ rungs.down[index].T
         # L was read without the module: it has no activations at positions that the module puts before the text.
-        before, text = torch.split(states, [states.shape[1] - down.shape[1], down.shape[1]], dim=1)
+        count = states.shape[1] - down.shape[1]
+        before, text = states[:, :count], states[:, count:]
         if rungs.layers[index]:
             mu = torch.sigmoid(rungs.gate[index] / temperature)
             down = mu * text + (1 - mu) * down
-        return torch.cat([before, down.to(before.dtype)], dim=1) if before.shape[1] else down
+        return torch.cat([before, down.to(before.dtype)], dim=1) if count else down
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = block_input(args, kwargs), read[stack][index]

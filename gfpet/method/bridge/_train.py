@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gfpet.lm.families import Dims, Family, stack_of
-from gfpet.lm.modules import PetModule, inserted
+from gfpet.lm.modules import PetModule, inserted, trained_tensors
 from gfpet.lm.scoring import Batch, Predictions, Split, TaskData, backward_loss, dev_score, head_of, predict
 from gfpet.lm.training import Group, Hooks, Outcome, Settings, checkpointing, train
 from gfpet.memory import Step, no_step
@@ -59,7 +59,7 @@ class Transfer:
     @property
     def trained(self) -> dict[str, Tensor]:
         """The tensors that are trained: module, `W_plug` as far as it is, and `W_down` unless it stays a selection."""
-        tensors = {f"module/{name}": tensor for name, tensor in self.module.tensors.items()}
+        tensors = {f"module/{name}": tensor for name, tensor in trained_tensors(self.module).items()}
         tensors |= _maps("w_plug", self.w_plug, self._updated)
         return tensors | (_maps("w_down", self.w_down, ("reads", "writes")) if self.down == "learned" else {})
 

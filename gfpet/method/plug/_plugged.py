@@ -41,6 +41,7 @@ def projected(module: PetModule, projection: Projection) -> PetModule:
     Raises:
         ModuleError: a space that the module needs has no map, or one of another width.
     """
+    module = KINDS[module.kind].folded(module)
     tensors: dict[str, Tensor] = {}
     for name, tensor in module.tensors.items():
         target, part_name = split_name(name)

@@ -11,7 +11,7 @@ import torch
 from gfpet.errors import ModuleError
 from gfpet.lm import registry
 from gfpet.lm.families.gpt2 import GPT2
-from gfpet.lm.modules import inserted
+from gfpet.lm.modules import inserted, trained_tensors
 from gfpet.lm.scoring import Split, backbone_of, head_of, load_task, pad_token, predict, task_score
 from gfpet.lm.training import Hooks, Settings, start_module, tune_all, tune_module
 from tests.tiny import END, KIND_NAMES, ByteTokenizer, encoded, learnable, tiny_loaded, tiny_options, tiny_task
@@ -70,7 +70,8 @@ def test_a_module_is_tuned_and_its_model_is_not(kind: str, gradient_checkpointin
     assert all(torch.equal(weight, weights[name]) for name, weight in loaded.model.named_parameters())
     assert all(not weight.requires_grad and weight.grad is None for weight in loaded.model.parameters())
     assert all(torch.equal(start.tensors[name], untouched.tensors[name]) for name in start.tensors)
-    assert not any(torch.equal(tuned.tensors[name], start.tensors[name]) for name in tuned.tensors)
+    changed = {name for name in tuned.tensors if not torch.equal(tuned.tensors[name], start.tensors[name])}
+    assert changed == set(trained_tensors(start))
     assert not any(tensor.requires_grad for tensor in tuned.tensors.values())
     with inserted(loaded.model, GPT2, tuned):
         said = predict(data.dev.encoded, backbone_of(loaded.model, GPT2), head_of(loaded.model), batch_size=4, pad=END)

@@ -100,8 +100,8 @@ def _assigned(
     likeness = None
     if assignment == "cka":
         likeness = layer_likeness(small, frozen, _batches(text, pad, settings.batch_size), tokens=_CKA_TOKENS)
-    depths = (each.family.depths_of(each.model) for each in (small, large))
-    return layer_assignment(assignment, *depths, likeness)
+    ours, theirs = (each.family.depths_of(each.model) for each in (small, large))
+    return layer_assignment(assignment, ours, theirs, likeness)
 
 
 def _maps(

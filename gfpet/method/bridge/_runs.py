@@ -11,7 +11,7 @@ from gfpet.lm.models import FrozenModel, LoadedModel
 from gfpet.lm.modules import PetModule
 from gfpet.lm.scoring import EncodedExample, Predictions, TaskData
 from gfpet.lm.training import Observer, Outcome, wants_checkpointing
-from gfpet.memory import Measure
+from gfpet.memory import Measure, Resident
 from gfpet.method.activation_cache import (
     ActivationCache,
     Activations,
@@ -159,7 +159,7 @@ def fit_and_score(
     """
     device = next(iter(transfer.module.tensors.values())).device
     ladder = start_ladder(plan, bridge.kept.residual, settings.temperature, device)
-    resident = [bridge.model, *transfer.tensors, *ladder.tensors.values()]
+    resident: list[Resident] = [bridge.model, *transfer.tensors, *ladder.tensors.values()]
     with observer.measure(f"train/{name}", resident=resident) as meter:
         outcome = fit_bridge(
             bridge,

@@ -1,4 +1,4 @@
-"""Memory estimated: the real steps of every method, run on sizes alone."""
+"""Peak-memory estimates: each method's real code, run under fake tensors."""
 
 from __future__ import annotations
 

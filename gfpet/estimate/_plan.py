@@ -149,7 +149,7 @@ def plan_within(
 ) -> tuple[list[Fit], dict[str, Any]]:
     """How each of our stages fits in a budget of bytes, and all changes together: dotted keys and their new values.
 
-    Each change is tried by running the stage again on sizes alone; one that lowers nothing is not kept.
+    Each change is tried by running the stage again under fake tensors; one that lowers nothing is not kept.
 
     Args:
         with_changes: the parameters with other values for some dotted keys.

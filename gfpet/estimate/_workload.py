@@ -1,4 +1,4 @@
-"""What a prediction runs on: models of a shape without weights, and examples as long as they may be."""
+"""What an estimate runs on: models of a shape without weights, and examples of the largest length."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Workload:
     device: torch.device
     real: Path | None = None
     """A folder for the activation cache, where the steps are to run on real tensors (random weights) and be measured;
-    None runs them on sizes alone."""
+    None runs them under fake tensors."""
 
     def tensors(self) -> AbstractContextManager[None]:
         """What the steps run in."""
@@ -111,7 +111,7 @@ def parameters_of(shape: Shape) -> int:
 
 
 def make_bridge(large: LoadedModel, params: Params) -> Bridge:
-    """The Bridge that `prune` would cut out. Which coordinates stay does not matter here, only how many."""
+    """The Bridge as stage `bridge` loads it. Which coordinates it keeps does not matter here, only how many."""
     dims = large.family.dims(large.model.config)
     less = reduced_dims(dims, params.prune.factor, params.prune.reduction)
     alike = Importance(

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import psutil
 import torch
@@ -127,6 +127,7 @@ def no_step(_: int) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+@runtime_checkable
 class Measure(Protocol):
     """Opens a phase: `measure` below, a stage's `run.measure`, or the estimate's recorder."""
 

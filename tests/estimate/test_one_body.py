@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from gfpet import memory
 from gfpet.config import apply_preset, load_params
 from gfpet.estimate import Method, Workload, derived_shape, find_shape, kind_stages, run_method, shared_stages
-from gfpet.memory import Step
+from gfpet.memory import Meter, Resident, Step
 from tests.stages.conftest import ROOT
 from tests.stages.test_derive import LLAMA_ORDER, SETTINGS
 from tests.stages.test_pipeline import run_stage
@@ -24,69 +25,73 @@ from tests.tiny import save_checkpoint_folder, tiny_llama
 
 SIZE = 100_000_000
 """Bytes of the extra tensor: far more than everything else in these tiny models."""
+CHANGES = ["kinds=[lora]", "reference.methods=[lora]", "align.method=ridge", "readout.epochs=1", "derive.heal.epochs=1"]
 LINE = [stage for stage in LLAMA_ORDER if stage[0] not in ("evaluate", "similarity", "report")]
-
-BODIES = [
-    {
-        "gfpet.method.derive._runs.block_changes": [("derive/llama", "choose", "derive")],
-        "gfpet.lm.training._runs.tune_module": [
-            ("tune/llama/copa", "train/lora-seed0", "tune S"),
-            ("reference/llama/copa", "train/lora-seed0", "tune L"),
-        ],
-        "gfpet.method.align._runs.fit_maps": [("align/llama", "align", "align")],
-        "gfpet.method.prune._runs.activation_importance": [("prune/llama", "importance-activation", "prune")],
-        "gfpet.method.activation_cache.ActivationCache.fill": [
-            ("bridge/llama/copa", "cache", "cache"),
-            ("readout/llama/copa", "cache", "readout"),
-        ],
-        "gfpet.method.bridge._runs.fit_bridge": [("bridge/llama/copa", "train/lora-seed0", "bridge")],
-    },
-    {
-        "gfpet.method.derive._runs.heal": [("derive/llama", "heal", "derive"), ("prune/llama", "heal", "prune")],
-        "gfpet.lm.scoring._measured.predict": [("tune/llama/copa", "infer/lora-seed0", "infer")],
-        "gfpet.method.align._runs.explained": [("align/llama", "align", "align")],
-        "gfpet.method.bridge._runs.predict_with_bridge": [("bridge/llama/copa", "infer/lora-seed0", "bridge")],
-        "gfpet.method.readout._runs.fit_readout": [("readout/llama/copa", "train/readout-seed0", "readout")],
-    },
-]
-"""Functions that the bodies call, each with its metrics, its phase, and its stage of the estimate; in two
-rounds, since the estimate of a stage is the highest of its phases."""
+CALLED_BY_BODIES = (
+    "gfpet.lm.training._runs.tune_module",
+    "gfpet.lm.scoring._measured.predict",
+    "gfpet.method.derive._runs.block_changes",
+    "gfpet.method.derive._runs.with_blocks",
+    "gfpet.method.derive._runs.heal",
+    "gfpet.method.align._runs.fit_maps",
+    "gfpet.method.align._runs.explained",
+    "gfpet.method.prune._runs.activation_importance",
+    "gfpet.method.prune._runs.cut",
+    "gfpet.method.activation_cache.ActivationCache.fill",
+    "gfpet.method.bridge._runs.fit_bridge",
+    "gfpet.method.bridge._runs.predict_with_bridge",
+    "gfpet.method.readout._runs.fit_readout",
+)
+STAGE_PHASES = {
+    "derive/llama": {"choose", "cut", "heal"},
+    "tune/llama/copa": {"train/lora-seed0", "infer/lora-seed0"},
+    "reference/llama/copa": {"train/lora-seed0", "infer/lora-seed0"},
+    "align/llama": {"align"},
+    "prune/llama": {"importance-activation", "cut", "heal"},
+    "bridge/llama/copa": {"cache", "train/lora-seed0", "infer/lora-seed0"},
+    "readout/llama/copa": {"cache", "train/readout-seed0"},
+}
+ESTIMATED_PHASES = (
+    *("choose", "cut", "heal"),
+    "align",
+    *("importance-activation", "cut", "heal"),
+    "cache",
+    *("cache", "train/readout"),
+    *("train/lora", "infer", "train/lora", "infer/lora"),
+    "train/lora",
+)
+"""In the order of `estimated`: `shared_stages`, `kind_stages`, a module by gradients of L."""
 
 
 def heavier(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with one more tensor that is alive from its first step to its end."""
+    """The function with one more tensor: from its first step to its end, or all of a function without steps."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         held: list[torch.Tensor] = []
 
+        def hold() -> None:
+            if not held:
+                held.append(torch.empty(SIZE, dtype=torch.uint8))
+
         def wider(step: Step) -> Step:
             @contextmanager
             def opened(size: int = 0) -> Iterator[None]:
                 with step(size):
-                    if not held:
-                        held.append(torch.empty(SIZE, dtype=torch.uint8))
+                    hold()
                     yield
 
             return opened
 
         if "hooks" in kwargs:
             kwargs["hooks"] = replace(kwargs["hooks"], step=wider(kwargs["hooks"].step))
-        else:
+        elif "step" in kwargs:
             kwargs["step"] = wider(kwargs["step"])
+        else:
+            hold()
         return function(*args, **kwargs)
 
     return run
-
-
-@pytest.fixture
-def llama(project: Path) -> Path:
-    """A tiny large model and parameters under which every body has work to do."""
-    save_checkpoint_folder(project / "models" / "large", tiny_llama(24, 4))
-    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    changes = ["kinds=[lora]", "reference.methods=[lora]", "align.method=ridge", "readout.epochs=1"]
-    apply_preset(None, [*SETTINGS, *changes], project / "params.yaml")
-    return project
 
 
 def measured(folder: Path) -> dict[tuple[str, str], int]:
@@ -94,33 +99,43 @@ def measured(folder: Path) -> dict[tuple[str, str], int]:
     for stage in LINE:
         run_stage(*stage)
     peaks = {}
-    for path in (folder / "metrics").rglob("*.json"):
-        name = str(path.relative_to(folder / "metrics").with_suffix(""))
-        for phase, reading in json.loads(path.read_text())["memory"].items():
-            peaks[name, phase] = reading.get("cpu_live_peak_bytes", 0)
+    for name, phases in STAGE_PHASES.items():
+        memory = json.loads((folder / "metrics" / f"{name}.json").read_text())["memory"]
+        assert set(memory) == phases
+        peaks |= {(name, phase): reading["cpu_live_peak_bytes"] for phase, reading in memory.items()}
     return peaks
 
 
-def estimated(folder: Path) -> dict[str, int]:
-    """Peaks by stage, of the same models and parameters under fake tensors."""
+def estimated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Peaks of `ESTIMATED_PHASES`, of the same models and parameters under fake tensors."""
+    found: list[tuple[str, int]] = []
+
+    @contextmanager
+    def noted(phase: str, resident: Iterable[Resident] = (), **options: Any) -> Iterator[Meter]:
+        with memory.measure(phase, resident, **options) as meter:
+            yield meter
+        found.append((phase, meter.reading.cpu_live_peak_bytes or 0))
+
     params, large = load_params(folder / "params.yaml"), find_shape(str(folder / "models" / "large"))
     small, work = derived_shape(large, params), Workload(2, 24, torch.device("cpu"))
-    peaks = shared_stages(small, large, work, params) | kind_stages("lora", small, large, work, params)
-    peaks |= {"tune L": run_method(Method("lora"), large, work, params, tune_only=True)["tune L"]}
-    return {stage: reading.cpu_live_peak_bytes or 0 for stage, reading in peaks.items()}
+    with monkeypatch.context() as patched:
+        patched.setattr("gfpet.estimate._recorder.measure", noted)
+        shared_stages(small, large, work, params)
+        kind_stages("lora", small, large, work, params)
+        run_method(Method("lora"), large, work, params, tune_only=True)
+    assert tuple(phase for phase, _ in found) == ESTIMATED_PHASES
+    return [peak for _, peak in found]
 
 
 @pytest.mark.slow
-def test_a_larger_body_is_seen_by_the_stage_and_by_the_estimate(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, estimate_before = measured(llama), estimated(llama)
-    for bodies in BODIES:
-        with monkeypatch.context() as patched:
-            for name in bodies:
-                patched.setattr(name, heavier(resolve_name(name)))
-            after, estimate_after = measured(llama), estimated(llama)
-        for name, places in bodies.items():
-            for metrics, phase, stage in places:
-                moved = after[metrics, phase] - before[metrics, phase]
-                assert moved == pytest.approx(SIZE, rel=0.02), (name, metrics, phase)
-                moved = estimate_after[stage] - estimate_before[stage]
-                assert moved == pytest.approx(SIZE, rel=0.02), (name, stage)
+def test_a_larger_body_is_seen_by_the_stage_and_by_the_estimate(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint_folder(project / "models" / "large", tiny_llama(24, 3))
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    apply_preset(None, [*SETTINGS, *CHANGES], project / "params.yaml")
+    by_stages, by_estimate = measured(project), estimated(project, monkeypatch)
+    for name in CALLED_BY_BODIES:
+        monkeypatch.setattr(name, heavier(resolve_name(name)))
+    for place, peak in measured(project).items():
+        assert peak - by_stages[place] == pytest.approx(SIZE, rel=0.01), place
+    for phase, before, after in zip(ESTIMATED_PHASES, by_estimate, estimated(project, monkeypatch), strict=True):
+        assert after - before == pytest.approx(SIZE, rel=0.01), phase

@@ -8,7 +8,7 @@ STAMP_DEV := $(VENV)/.installed-dev
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 WORKERS ?= 2
 # Tests of one group share servers, and so a worker of pytest-xdist; tests/conftest.py names the groups.
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=20 --durations-min=1
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=20 --durations-min=1
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -44,16 +45,17 @@ for _name, _folder in (("GFPET_SUPERGLUE", "superglue"), ("GFPET_TEXT_TASKS", "t
         os.environ.setdefault(_name, str(_PROJECT.parent / "shared" / _folder))
 
 _GROUPS = {
-    "stack": "team",
-    "s3_program": "team",
-    "expected": "team",
-    "prefect_server": "prefect",
-    "mlflow_store": "prefect",
-    "benchmark": "benchmark",
-    "committed": "committed",
-    "documents": "prose",
+    "tests/team/": "team",
+    "tests/flows/test_cli.py": "prefect",
+    "tests/flows/test_devices.py": "prefect",
+    "tests/flows/test_reproduce.py": "prefect",
+    "tests/synthetic/test_benchmark.py": "benchmark",
+    "tests/synthetic/test_pretrain.py": "pretrained",
+    "tests/synthetic/test_prose.py": "prose",
+    "tests/synthetic/test_spans.py": "spans",
 }
-"""Fixture → group: all tests that use one of these run on one worker of pytest-xdist, which makes it once."""
+"""Start of a test's path → group. A group shares servers or other costly fixtures, so one worker of pytest-xdist runs
+it. All other tests go one by one to whichever worker is free."""
 
 _UNCHECKED = (
     "estimate/test_against_measurement.py",
@@ -67,22 +69,27 @@ _UNCHECKED = (
 the work itself; the tests of the functions that the stages call check them."""
 
 
-def _group_of(item: pytest.Item) -> str | None:
-    fixtures = getattr(item, "fixturenames", ())
-    return next((group for fixture, group in _GROUPS.items() if fixture in fixtures), None)
+def _group_of(nodeid: str) -> str:
+    """The group of a test; a test without one is its own."""
+    return next((group for start, group in _GROUPS.items() if nodeid.startswith(start)), nodeid)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep each group on one worker. The marker `xdist_group` of pytest-xdist 3.8 has no effect under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group_of(nodeid)
+
+    return Groups(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name the groups, and let what takes longest start first, so that all workers end at about the same time."""
-    order = {"team": 0, "prefect": 1}
-    ranks: dict[pytest.Item, int] = {}
-    for item in items:
-        group = _group_of(item)
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
-        ranks[item] = order.get(group or "", 2 if item.get_closest_marker("slow") else 3)
-    items.sort(key=ranks.__getitem__)
+    """Start first what takes longest, so that all workers end at about the same time."""
+    first = {"team": 0, "prefect": 1}
+    items.sort(key=lambda item: first.get(_group_of(item.nodeid), 2 if item.get_closest_marker("slow") else 3))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,6 +27,7 @@ def status(url: str) -> int:
         return error.code
 
 
+@pytest.mark.slow
 def test_all_are_healthy_and_ask_for_a_password(team_environment: Stack, tmp_path: Path) -> None:
     stack = team_environment
     assert set(stack.status().values()) == {"healthy"}

@@ -252,7 +252,7 @@ def test_each_imported_distribution_is_declared_and_pinned() -> None:
     checked = [([path], core | extras.get(name, set())) for name, path in OURS.items()]
     for paths, declared in (*checked, ([path for _, path in modules("tests")], dev)):
         used = {each.partition(".")[0] for path in paths for each in imports(path)}
-        used -= set(sys.stdlib_module_names) | {"gfpet", "tasks", "flows", "tests"}
+        used -= set(sys.stdlib_module_names) | {"gfpet", "tasks", "flows", "tests", "benchmarks"}
         assert {DISTRIBUTIONS.get(each, each.replace("_", "-")) for each in used} - declared == set()
 
 

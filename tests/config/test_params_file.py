@@ -176,7 +176,7 @@ def test_overrides_go_on_top_and_a_preset_starts_over(project: Path) -> None:
 
 def test_comments_and_layout_survive(project: Path) -> None:
     before = project.read_text()
-    assert "T of the gate" in before
+    assert "T of the ladder's gate" in before
     apply_preset("gpt2-xl", ["seeds=[0, 1]"], project)
     text = project.read_text()
     assert text.count("#") == before.count("#")

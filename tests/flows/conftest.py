@@ -94,7 +94,7 @@ def prefect_server() -> Iterator[None]:
 
     # Done once a process, when the first flow runs, and it takes pytest's own handlers off the root logger.
     setup_logging()
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=300):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Errors of gfpet: each says what was wrong, what was found, what is allowed, and what to do next."""
+"""gfpet's errors. Each message says what was wrong, what was found, what is allowed, and what to do next."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class GfpetError(Exception):
-    """Base of every error that gfpet raises on purpose. Its text is meant for the user."""
+    """Base of all errors that gfpet raises on purpose. The message is for the user."""
 
 
 class ConfigError(GfpetError):
-    """`params.yaml`, a preset or an override does not fit."""
+    """`params.yaml`, a preset or an override is invalid."""
 
 
 class DataError(GfpetError):
-    """A data source is missing, broken or of the wrong form."""
+    """A data source is missing, broken or in the wrong format."""
 
 
 class ModelError(GfpetError):
@@ -23,25 +23,25 @@ class ModelError(GfpetError):
 
 
 class FrozenModelError(GfpetError):
-    """Something would give the large model a gradient, a trainable parameter or an autograd graph."""
+    """The large model has, or would get, a gradient, a trainable parameter or an autograd graph."""
 
 
 class NumberError(GfpetError):
-    """A number that has to be finite is NaN or infinite."""
+    """A number that must be finite is NaN or infinite."""
 
 
 class ModuleError(GfpetError):
-    """A module does not fit the model that it is to be inserted in, or its file is broken."""
+    """A module does not fit its model, or its file is broken."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name that looks most like `name`, or None if none comes near."""
+    """The allowed name closest to `name`, or None if none is similar."""
     close = difflib.get_close_matches(name, list(allowed), n=1)
     return close[0] if close else None
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
-    """The text for an unknown `what`: its name, the nearest allowed name, and all of them.
+    """Error text for an unknown `what`: its name, the nearest allowed name, and all allowed names.
 
     >>> unknown("task", "bolq", ["boolq", "cb"])
     "unknown task 'bolq'; did you mean 'boolq'? Allowed: boolq, cb."

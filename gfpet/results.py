@@ -1,4 +1,4 @@
-"""What a stage that evaluates something writes: result rows, and the predictions that they were computed from."""
+"""Files of every evaluating stage: result rows, and the predictions behind them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gfpet.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
-    """One measured value. Text is empty and a number is None where a column does not apply."""
+    """One measured value. A column that does not apply is empty (text) or None (number)."""
 
     family: str
     small: str = ""
@@ -22,26 +22,26 @@ class ResultRow:
     """Path or hub id of the large model."""
     task: str
     kind: str = ""
-    """Kind of module, a name of `gfpet.lm.registry.KINDS`; empty if no module takes part."""
+    """Kind of module, a name of `gfpet.lm.registry.KINDS`; empty without a module."""
     method: str
-    """`zero_shot`, `small_tuned`, `bridge_alone`, `plugged`, `random_w_plug`, `full`, `gradient`; the report adds
-    `chance` and `majority`."""
+    """`zero_shot`, `small_tuned`, `bridge_alone` (ladder side-tuning with S's module), `plugged`, `random_w_plug`,
+    `full`, `gradient`; the report adds `chance` and `majority`."""
     strategy: str = ""
-    """Which way of plugging, where there is more than one."""
+    """Strategy of the plugged module; empty for other methods."""
     seed: int | None = None
     metric: str
-    """`score` is the mean of a task's official metrics; they also have rows of their own."""
+    """A metric of the task, or `score`: the mean of the task's metrics."""
     value: float
     ci_low: float | None = None
-    """Lower end of the bootstrap interval. Stages leave both ends empty; the report computes them."""
+    """Lower end of the bootstrap interval. Stages leave both ends None; the report computes them."""
     ci_high: float | None = None
     n: int | None = None
-    """Evaluated examples."""
+    """Number of evaluated examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRow:
-    """Which candidate was chosen for each evaluation example, in the order of `outputs/prepare/<task>/eval.jsonl`."""
+    """The candidate chosen for each example, in the order of `outputs/prepare/<task>/eval.jsonl`."""
 
     method: str
     kind: str = ""
@@ -51,7 +51,7 @@ class PredictionRow:
 
     @property
     def key(self) -> PredictionKey:
-        """What it belongs to: the result rows of the same file with the same values, one for each metric."""
+        """Key of the matching result rows in the same file: one row per metric."""
         return self.method, self.kind, self.strategy, self.seed
 
 
@@ -62,13 +62,13 @@ _COLUMNS = [field.name for field in fields(ResultRow)]
 
 
 def order(row: ResultRow) -> tuple[str | int, ...]:
-    """Sort key: by what was measured, never by its value."""
+    """Sort key: every identifying column, never the value."""
     seed = -1 if row.seed is None else row.seed
     return (row.family, row.small, row.large, row.task, row.kind, row.method, row.strategy, seed, row.metric)
 
 
 def write_results(path: Path, rows: Iterable[ResultRow]) -> int:
-    """Write the rows as a JSON list, sorted; the same rows always give the same bytes. Returns how many."""
+    """Write the rows as a sorted JSON list and return their number; the same rows give the same bytes."""
     records = [asdict(row) for row in sorted(rows, key=order)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -76,7 +76,7 @@ def write_results(path: Path, rows: Iterable[ResultRow]) -> int:
 
 
 def read_results(path: Path) -> list[ResultRow]:
-    """Read what `write_results` wrote. Columns that are not of a row (the report adds some) are left out.
+    """Read what `write_results` wrote. Skips columns that `ResultRow` lacks (the report adds some).
 
     Raises:
         DataError: the file is missing, or not a list of rows; names the file and the row.
@@ -91,7 +91,7 @@ def read_results(path: Path) -> list[ResultRow]:
 
 
 def write_predictions(path: Path, rows: Iterable[PredictionRow]) -> None:
-    """Write one JSON object a line, sorted; the same rows always give the same bytes."""
+    """Write sorted JSON lines; the same rows give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(rows, key=lambda row: (*row.key[:3], -1 if row.seed is None else row.seed))
     path.write_text("".join(json.dumps(asdict(row)) + "\n" for row in ordered), encoding="utf-8")
@@ -101,7 +101,7 @@ def read_predictions(path: Path) -> list[PredictionRow]:
     """Read what `write_predictions` wrote.
 
     Raises:
-        DataError: the file is missing, or a line is not a row of predictions; names the file and the line.
+        DataError: the file is missing, or a line is not a prediction row; names the file and the line.
     """
     if not path.exists():
         raise DataError(f"no predictions at {path}; run the stage that writes them first (dvc repro).")

@@ -1,4 +1,4 @@
-"""The one measuring loop: time, live tensor bytes, RSS and CUDA memory of a phase."""
+"""Measures a phase: time, live tensor bytes, RSS and CUDA memory."""
 
 from __future__ import annotations
 

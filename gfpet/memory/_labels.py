@@ -1,4 +1,4 @@
-"""What a storage is for: the categories, what is in memory before a phase, and code that names what it makes."""
+"""Labels for storages: categories, residents (what a phase finds in memory), and a context that sets the category."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.optim import Optimizer
 
 Category = Literal["weights", "gradients", "optimizer", "activations", "cached", "other"]
 CATEGORIES: tuple[Category, ...] = ("weights", "gradients", "optimizer", "activations", "cached", "other")
-"""`cached` are the large model's activations that the Bridge reads; `other` are batches, sums, temporary values of the
-optimizer, and whatever was there before and was not named."""
+"""`cached`: the large model's activations that the Bridge reads. `other`: batches, sums, temporary values of the
+optimizer, and earlier tensors that are not residents."""
 
 Resident = nn.Module | torch.Tensor | Optimizer
-"""What is in memory before a phase: a module (parameters, gradients, buffers), a tensor, an optimizer's state."""
+"""In memory before a phase: a module (parameters, gradients, buffers), a tensor, or an optimizer's state."""
 
 Label = tuple[Category, str]
-"""Category, and the module whose forward pass made it (empty where that is not noted)."""
+"""Category, and the name of the module whose forward pass made it (empty if not tracked)."""
 
 _NAMED: ContextVar[Category | None] = ContextVar("gfpet_memory_category", default=None)
 
 
 @contextmanager
 def category(name: Category) -> Iterator[None]:
-    """Storages made inside count under this category instead of `activations`."""
+    """Count storages made inside the context under this category instead of `activations`."""
     token = _NAMED.set(name)
     try:
         yield
@@ -36,18 +36,18 @@ def category(name: Category) -> Iterator[None]:
 
 
 def named_category() -> Category | None:
-    """The category that the running code has named, if it has."""
+    """The category set by the innermost open `category`, or None."""
     return _NAMED.get()
 
 
 def labelled(resident: Iterable[Resident]) -> Iterator[tuple[torch.Tensor, Category]]:
-    """All tensors behind the residents with their categories: weights and buffers, gradients, optimizer state."""
+    """All tensors of the residents, with their categories: weights and buffers, gradients, optimizer state."""
     for item in resident:
         kind: Category = "weights"
         if isinstance(item, nn.Module):
             held: Iterable[Any] = [*item.parameters(), *item.buffers()]
         elif isinstance(item, Optimizer):
-            # Not the parameters: an optimizer of a part of a model does not make the rest resident, and that part is.
+            # Skip the parameters: the model itself is a resident.
             held = [value for state in item.state.values() for value in state.values()]
             kind = "optimizer"
         else:

@@ -1,15 +1,15 @@
-"""The exact peak of live tensor bytes, by watching storages under a dispatch mode.
+"""The exact peak of live tensor bytes, from storages seen by a dispatch mode.
 
-Every operator that reaches the dispatcher hands us its inputs and outputs. A tensor is only a view of a storage, so
-storages are what is counted: each once, `nbytes` of it, from the operator that made it until its last owner lets go of
-it, which a weak reference tells. The technique is that of `torch.distributed._tools.mem_tracker`, which needs modules,
-gradients and an optimizer to work; this one needs nothing but operators, so that it also runs under inference mode
-and, since it asks for sizes only, under `FakeTensorMode` (enter that first, this second).
+The dispatch mode sees the inputs and outputs of every operator. A tensor is a view of a storage, so this counts
+storages: each once, with its `nbytes`, from the operator that made it until a weak reference reports its death. The
+technique is that of `torch.distributed._tools.mem_tracker`, which needs modules, gradients and an optimizer. This one
+needs operators only, so it also works under inference mode. It reads only sizes, so it also works under
+`FakeTensorMode` (enter that first, this second).
 
-Each storage carries a label, what it is for, and the labels of all that is alive at the peak are kept.
+Each storage has a label, and the labels of all storages alive at the peak are kept.
 
-What it cannot see: buffers that a kernel takes and returns inside one operator, and tensors that nobody hands to an
-operator and that are not among the residents.
+It cannot see buffers that a kernel allocates and frees inside one operator, or tensors that are neither residents nor
+an operator's input or output.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gfpet.memory._watch import Watch, parts_of
 
 
 class _Entry:
-    """One live storage. `size` is kept because a dead storage cannot be asked any more."""
+    """One live storage. Keeps `size`, because a dead storage no longer has one."""
 
     __slots__ = ("device", "key", "label", "ref", "size")
 
@@ -40,30 +40,30 @@ class _Entry:
 
 
 class _Peak:
-    """The most bytes at once on one device, and what they were."""
+    """The most live bytes on one device, and their labels."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.parts: dict[Label, int] | None = None
-        """None while the peak is now: then what is alive tells. A copy at every new peak would take long."""
+        """None while the peak is now: the live storages are its parts. Copying at every new peak would be slow."""
 
 
 class LiveStorages:
     """Counts the bytes of live storages, by device type (`cpu`, `cuda`, ...).
 
-    Operators are seen only inside `with live.tracing():`; storages that die are noticed at any time. Nothing is kept
-    alive. Results are the same bit for bit as without, with one caveat on memory: while any dispatch mode is on,
-    autograd adds up the gradients of a tensor that is used twice into a new tensor, not in place, so that a backward
-    pass may show one such gradient more than it holds without tracing.
+    It sees operators only inside `with live.tracing():`, and dying storages at any time. It keeps nothing alive and
+    does not change any computed value. It may change memory in one case: under any dispatch mode, autograd sums the
+    gradients of a tensor that is used twice into a new tensor, not in place. A traced backward pass may therefore
+    hold one such gradient more.
 
     Args:
-        modules: a model whose parts are noted as the makers of what their forward passes make; slower.
+        modules: a model; labels then name the submodule whose forward pass made a storage. Slower.
     """
 
     def __init__(self, modules: nn.Module | None = None) -> None:
         self._entries: dict[int, _Entry] = {}
-        # Storages die wherever the interpreter drops them, even between the two halves of a `+=`: they are queued
-        # (append is atomic) and taken off before the next look.
+        # A storage may die at any point, even in the middle of a `+=`. So dead ones are queued (append is atomic) and
+        # subtracted before the next read.
         self._dead: deque[_Entry] = deque()
         self._live: dict[str, int] = {}
         self._parts: dict[str, dict[Label, int]] = {}
@@ -72,38 +72,38 @@ class LiveStorages:
         self._watch = Watch(self.see, self.relabel, modules)
 
     def live(self, device: str = "cpu") -> int:
-        """Bytes of the storages known to be alive now on devices of this type."""
+        """Bytes of the known storages alive now on devices of this type."""
         self._bury()
         return self._live.get(device, 0)
 
     def peak(self, device: str = "cpu") -> int:
-        """The most bytes that were alive at once on devices of this type while tracing."""
+        """Peak of live bytes on devices of this type while tracing."""
         return max(found.size if (found := peaks.get(device)) else 0 for peaks in (self._peaks, self._window or {}))
 
     def peak_split(self, device: str = "cpu") -> dict[Category, int]:
-        """What the peak was made of; adds up to it."""
+        """The peak's bytes by category; they add up to the peak."""
         split = dict.fromkeys(CATEGORIES, 0)
         for (category, _), size in self.peak_parts(device).items():
             split[category] += size
         return split
 
     def peak_parts(self, device: str = "cpu") -> dict[Label, int]:
-        """The same by category and module; call it when tracing is over."""
+        """The peak's bytes by category and module; call it after tracing."""
         peak = self._peaks.get(device)
         return {} if peak is None else {label: size for label, size in (peak.parts or {}).items() if size}
 
     @contextmanager
     def tracing(self, resident: Iterable[Resident] = ()) -> Iterator[None]:
-        """Watch all operators of this thread. A storage first seen as an input counts as live since the entry."""
+        """Watch all operators of this thread. A storage first seen as an input counts as live from the start."""
         self.enter(resident)
-        del resident  # this frame lasts as long as the block, and would keep it alive
+        del resident  # this frame lives as long as the block, and would keep it alive
         try:
             yield
         finally:
             self.leave()
 
     def enter(self, resident: Iterable[Resident] = ()) -> None:
-        """Begin to watch; `leave` ends it. Prefer `tracing`."""
+        """Start watching; `leave` stops it. Prefer `tracing`."""
         self._bury()
         self._close_window()
         items = list(resident)
@@ -118,18 +118,18 @@ class LiveStorages:
         self._close_window()
 
     def register(self, resident: Iterable[Resident]) -> None:
-        """Count what is resident, unless it is known already, under the category that it has."""
+        """Count the residents' storages that are not known yet, and set the category of all of them."""
         for tensor, category in labelled(resident):
             self.see(tensor, False, (category, ""))
             self.relabel(tensor, category)
 
     def see(self, tensor: torch.Tensor, created: bool, label: Label) -> None:
-        """Count the storages behind `tensor`, unless they are known already.
+        """Count the storages of `tensor` that are not known yet.
 
         Args:
-            tensor: an operator's input or output; only dense ones have a storage that can be counted.
-            created: whether it came into being just now. If not, it was there all along, so the peak rises with it.
-            label: what it is, if it is not known.
+            tensor: an operator's input or output; only dense tensors have a storage to count.
+            created: whether the operator just made it. If not, it was live from the start and raises the peak so far.
+            label: label of a new storage.
         """
         if parts := parts_of(tensor):
             for part in parts:
@@ -151,7 +151,7 @@ class LiveStorages:
         self._add(entry.device, label, size, created)
 
     def relabel(self, tensor: torch.Tensor, category: Category) -> None:
-        """A storage turns out to be something else than what it was made as: a gradient, optimizer state."""
+        """Change a storage's category once its use is known: a gradient, optimizer state."""
         for part in parts_of(tensor) or [tensor]:
             entry = self._find(part.untyped_storage()) if part.layout is torch.strided else None
             if entry is not None and entry.label[0] != category:
@@ -183,7 +183,7 @@ class LiveStorages:
             peak.size, peak.parts = live, None
 
     def _leave_peak(self, device: str) -> None:
-        """Copy what is alive at the peak, before some of it is gone."""
+        """If the peak is now, copy the live parts before some of them go."""
         peak = (self._window or {}).get(device)
         if peak is not None and peak.parts is None:
             peak.parts = dict(self._parts.get(device, {}))
@@ -194,7 +194,7 @@ class LiveStorages:
             self._leave_peak(entry.device)
             self._live[entry.device] -= entry.size
             self._parts[entry.device][entry.label] -= entry.size
-            if self._entries.get(entry.key) is entry:  # its address may belong to a new storage by now
+            if self._entries.get(entry.key) is entry:  # a new storage may have the same address by now
                 del self._entries[entry.key]
 
     def _close_window(self) -> None:
@@ -206,5 +206,5 @@ class LiveStorages:
 
 
 def _undertaker(dead: deque[_Entry], entry: _Entry) -> Callable[[weakref.ref[torch.UntypedStorage]], None]:
-    # A lambda: jaxtyping's hook would compile a nested function anew for every storage.
+    # A lambda, because jaxtyping's hook would recompile a nested function for every storage.
     return lambda _: dead.append(entry)

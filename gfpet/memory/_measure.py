@@ -1,4 +1,4 @@
-"""What a phase takes: `with measure("train", resident=[model, optimizer]) as meter:`, then `meter.reading`."""
+"""Time and memory of a phase: `with measure("train", resident=[model, optimizer]) as meter:`, then `meter.reading`."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from gfpet.memory._labels import Category, Label, Resident
 from gfpet.memory._live import LiveStorages
 
 _RSS_INTERVAL = 0.02
-"""Seconds between two looks at the resident set."""
+"""Seconds between two samples of the resident set."""
 
 
 @dataclass(frozen=True)
 class MemoryReading:
-    """What one phase took. A quantity that does not exist on its device is None."""
+    """Time and memory of one phase. A quantity that its device lacks is None."""
 
     phase: str
     seconds: float
     """Wall-clock time."""
     cpu_live_peak_bytes: int | None
-    """Most bytes of live tensor storages at once; None where nothing was traced: on CUDA, and without steps."""
+    """Peak bytes of live tensor storages; None if nothing was traced (on CUDA, or without steps)."""
     rss_peak_bytes: int
-    """Largest resident set of the whole process, libraries included, looked at every 20 ms and at both ends: a lower
-    bound of the true peak. (`ru_maxrss` is the peak since the process began, so it knows no phases.)"""
+    """Largest resident set of the whole process, libraries included, sampled every 20 ms and at both ends: a lower
+    bound of the true peak. (`ru_maxrss` is the peak since the process began, not of a phase.)"""
     cuda_allocated_peak_bytes: int | None
     cuda_reserved_peak_bytes: int | None
     tracked_steps: int = 0
-    """Steps that were traced for the live peak."""
+    """Number of steps traced for the live peak."""
     steps: int = 0
     cpu_live_split: Mapping[Category, int] | None = None
-    """What the live peak is made of; adds up to it."""
+    """The live peak's bytes by category; they add up to the peak."""
     cpu_live_parts: Mapping[Label, int] | None = None
-    """The same by category and by the module that made it, where that was asked for."""
+    """The live peak's bytes by category and module; None unless `measure` got `modules`."""
 
     def as_dict(self) -> dict[str, int | float]:
-        """The numbers under their names, as metrics hold them below the phase's name; what is None is left out.
+        """The numbers by name, as in the metrics of the phase, without those that are None.
 
         The split comes as `cpu_live_peak_<category>_bytes`.
         """
@@ -69,7 +69,7 @@ class Meter:
 
     @property
     def reading(self) -> MemoryReading:
-        """The result, once the phase is over.
+        """The result, available after the phase.
 
         Raises:
             GfpetError: the phase is still running.
@@ -79,19 +79,20 @@ class Meter:
         return self._reading
 
     def hold(self, *resident: Resident) -> None:
-        """Name residents that came into being after the phase began, e.g. its optimizer. Keeps none of them alive."""
+        """Add residents made after the phase began, e.g. its optimizer. Keeps none of them alive."""
         self._residents.extend(weakref.ref(item) for item in resident)
 
     @contextmanager
     def step(self, size: int = 0) -> Iterator[None]:
         """One step of the phase's loop, traced if it can set a new peak.
 
-        Tracing makes tiny models several times slower, and steps repeat. A step cannot set a new peak if a traced one
-        was at least as large and began with at least as many live bytes (the optimizer's state comes into being in the
-        first step). The first two are always traced; nothing outside of steps is. A phase that is no loop is one step.
+        Tracing slows tiny models down several times, and steps repeat. A step cannot set a new peak if an earlier
+        traced step was at least as large and began with at least as many live bytes (the first step creates the
+        optimizer's state). The first two steps are always traced; code outside of steps never is. A phase without a
+        loop is one step.
 
         Args:
-            size: what memory grows with, e.g. the padded tokens of the batch.
+            size: the quantity that memory grows with, e.g. the padded tokens of the batch.
         """
         self._steps += 1
         if self._live is None:
@@ -119,7 +120,7 @@ class Meter:
 
 
 Step = Callable[[int], AbstractContextManager[None]]
-"""A meter's `step`, opened around each batch with its padded size; `no_step` where nothing is measured."""
+"""Opened around each batch with its padded size: a meter's `step`, or `no_step` if nothing is measured."""
 
 
 def no_step(_: int) -> AbstractContextManager[None]:
@@ -129,14 +130,14 @@ def no_step(_: int) -> AbstractContextManager[None]:
 
 @runtime_checkable
 class Measure(Protocol):
-    """Opens a phase: `measure` below, a stage's `run.measure`, or the estimate's recorder."""
+    """Type of `measure` below, of a stage's `run.measure`, and of the estimate's recorder."""
 
     def __call__(self, phase: str, resident: Iterable[Resident] = ()) -> AbstractContextManager[Meter]:
         """Measure a phase.
 
         Args:
             phase: its name in the metrics, e.g. `train/lora-seed0`.
-            resident: what is in memory already.
+            resident: what is already in memory.
         """
 
 
@@ -147,25 +148,25 @@ def measure(
     device: torch.device | None = None,
     modules: torch.nn.Module | None = None,
 ) -> Iterator[Meter]:
-    """Measure time and memory of what happens inside, on this thread.
+    """Measure time and memory of the block, on this thread.
 
-    On CPU the operators inside `meter.step(size)` are traced for the exact peak of live tensor bytes, in those steps
-    that can set a new one; a phase without steps has no such peak. On CUDA the allocator's own peaks are reset and
-    read, and nothing is traced.
+    On CPU it traces the operators inside `meter.step(size)` for the exact peak of live tensor bytes, in those steps
+    that can set a new one; a phase without steps has no such peak. On CUDA it resets and reads the allocator's own
+    peaks, and traces nothing.
 
     Args:
         phase: its name in the metrics, e.g. `train/lora-seed0`.
-        resident: what is in memory already (modules, tensors, optimizers); counted from the start, kept alive by
-            nobody. Other old tensors count as soon as an operator touches them.
-        modules: a model whose parts are told apart in `cpu_live_parts`; slower.
+        resident: what is already in memory (modules, tensors, optimizers); counted from the start, not kept alive.
+            Other earlier tensors count as soon as an operator touches them.
+        modules: a model whose submodules `cpu_live_parts` names; slower.
         device: where the phase runs. None means the current CUDA device if this process has used CUDA, else CPU.
 
     Yields:
-        A `Meter`; its `reading` is there after the block, also if the block raised.
+        A `Meter`; its `reading` is available after the block, also if the block raised.
     """
     cuda = _cuda_device(device)
     meter = Meter(phase, resident, LiveStorages(modules) if cuda is None else None)
-    del resident  # this frame lasts as long as the phase, and would keep it alive
+    del resident  # this frame lives as long as the phase, and would keep it alive
     if cuda is not None:
         torch.cuda.synchronize(cuda)
         torch.cuda.reset_peak_memory_stats(cuda)

@@ -1,4 +1,4 @@
-"""Shows every operator's tensors to a `LiveStorages`, and tells what they are for."""
+"""Reports every operator's tensors, with labels, to a `LiveStorages`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _BACKWARD = "(backward)"
 
 
 See = Callable[[torch.Tensor, bool, Label], None]
-"""`see(tensor, created, label)` counts the storages behind a tensor."""
+"""`see(tensor, created, label)` counts the storages of a tensor."""
 
 
 class Watch:
-    """The dispatch mode, and the hooks that tell gradients, optimizer state and modules apart."""
+    """The dispatch mode, and hooks that recognise gradients, optimizer state and modules."""
 
     def __init__(
         self, see: See, relabel: Callable[[torch.Tensor, Category], None], modules: nn.Module | None = None
@@ -34,7 +34,7 @@ class Watch:
         self._handles: list[Any] = []
 
     def begin(self, resident: Sequence[Resident]) -> None:
-        """Begin to watch."""
+        """Start watching."""
         hooked = self._handles
         for item in resident:
             leaves: Iterable[Any] = item.parameters() if isinstance(item, nn.Module) else [item]
@@ -63,7 +63,7 @@ class Watch:
             return named
         if not self._optimizing:
             return "activations"
-        # Optimizers make their state as zeros like the parameters; everything else that they make is temporary.
+        # Optimizers create their state with zeros_like; everything else that they create is temporary.
         return "optimizer" if func is torch.ops.aten.zeros_like.default else "other"
 
     def _maker(self) -> str:
@@ -96,7 +96,7 @@ class Watch:
 
 
 class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Shows each operator's inputs and outputs."""
+    """Reports each operator's inputs and outputs."""
 
     def __init__(self, see: See, made: Callable[[torch._ops.OpOverload], Category], maker: Callable[[], str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -113,13 +113,13 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         inputs = [*_tensors(args), *_tensors(kwargs.values())]
-        # torch.tensor(...) fills its memory out of sight and shows it here for the first time.
+        # torch.tensor(...) allocates outside the dispatcher; lift_fresh is the first operator that sees the tensor.
         fresh = func is torch.ops.aten.lift_fresh.default
         for tensor in inputs:
             self._see(tensor, fresh, ("other", ""))
         if inputs and _may_be_composite(func) and _is_composite(func, inputs[0].device.type):
-            # Inference mode has no autograd layer that would take a composite operator apart before it comes here;
-            # what it makes on its way would go unseen.
+            # Inference mode lacks the autograd layer that decomposes composite operators. Undecomposed, their
+            # intermediate tensors would go unseen.
             with self:
                 return func.decompose(*args, **kwargs)
         del inputs
@@ -139,7 +139,7 @@ def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
 
 
 def parts_of(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """The tensors inside a tensor subclass that only wraps others (quantized weights, DTensor); else none."""
+    """The inner tensors of a wrapper subclass (quantised weights, DTensor); empty for other tensors."""
     wrapper: Any = tensor
     return [getattr(wrapper, name) for name in wrapper.__tensor_flatten__()[0]] if _wraps(wrapper) else []
 
@@ -150,15 +150,15 @@ def _wraps(tensor: Any) -> bool:
 
 @cache
 def _may_be_composite(func: torch._ops.OpOverload) -> bool:
-    """Whether it is only made of others on some device. Asked first: a fake tensor's device takes long to tell."""
-    # "prim" are questions to a fake tensor (its device), which the dispatcher does not know.
+    """Whether the operator is composite on some device. Checked first: a fake tensor's device is slow to read."""
+    # "prim" operators query a fake tensor (its device); the dispatcher does not know them.
     return func.namespace != "prim" and _has_kernel(func, "CompositeImplicitAutograd")
 
 
 @cache
 def _is_composite(func: torch._ops.OpOverload, device: str) -> bool:
-    """Whether the operator is only made of others on this device: then taking it apart changes nothing."""
-    # Weights that are kept elsewhere until their turn comes are on the device "meta".
+    """Whether the operator has no kernel of its own on this device, so that decomposing it changes nothing."""
+    # Offloaded weights are on the device "meta" between uses.
     return not _has_kernel(func, "Meta" if device == "meta" else device.upper())
 
 

@@ -1,4 +1,4 @@
-"""What flows through a model: inputs and outputs of target modules, and the residual stream."""
+"""Activations of a model: inputs and outputs of target modules, and the residual stream."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gfpet.lm.families import Family, stack_of
 from gfpet.lm.hooks import forward_hook, forward_pre_hook
 
 Captured = dict[str, list[Tensor]]
-"""By space; entry l is of block l, `[rows, length, d]`. A residual stream has one entry more than blocks."""
+"""Activations by space: entry l is that of block l, `[rows, length, d]`. A residual stream has blocks + 1 entries."""
 Layers = Mapping[str, Collection[int]]
-"""Numbers of blocks, by stack."""
+"""Block numbers, by stack."""
 
 
 def residual_of(stack: str) -> str:
-    """Space of a stack's residual stream: the input of every block, and the output of the last."""
+    """Space of a stack's residual stream: the input of every block, and the output of the last block."""
     return f"{stack}.residual"
 
 
@@ -31,13 +31,13 @@ Visit = Callable[[str, int, Tensor], None]
 def captured(
     model: nn.Module, family: Family, spaces: Iterable[str], layers: Layers | None = None
 ) -> Iterator[Captured]:
-    """While open, each forward pass leaves the activations of the named spaces in the dictionary that is yielded.
+    """While open, each forward pass stores the activations of the named spaces in the yielded dictionary.
 
-    They are all there together then; `visited` takes them one by one.
+    This holds all of them at once; `visited` passes them on one by one.
 
     Args:
         spaces: `<target>.in`, `<target>.out` or `<stack>.residual`.
-        layers: only of these blocks; what is not asked for stays empty.
+        layers: only these blocks; the entries of other blocks stay empty tensors.
 
     Raises:
         ModelError: the family has no such target.
@@ -60,11 +60,11 @@ def captured(
 def visited(
     model: nn.Module, family: Family, spaces: Iterable[str], visit: Visit, layers: Layers | None = None
 ) -> Iterator[None]:
-    """While open, each forward pass shows the activations of the named spaces as they come, and keeps none.
+    """While open, each forward pass calls `visit` with the activations of the named spaces, and keeps none.
 
     Args:
         spaces: `<target>.in`, `<target>.out` or `<stack>.residual`.
-        layers: only of these blocks.
+        layers: only these blocks.
 
     Raises:
         ModelError: the family has no such target.
@@ -92,7 +92,7 @@ def visited(
 
 
 def block_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The residual stream that a block is called with, by position or by name."""
+    """The residual stream that a block gets, as its first argument or as `hidden_states`."""
     states: Tensor = args[0] if args else kwargs["hidden_states"]
     return states
 

@@ -1,4 +1,4 @@
-"""Checks that numbers are finite, where they are made: a score that may be wrong is an error, not a score."""
+"""Checks for NaN and infinite values where they arise, so that no wrong score is reported."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gfpet.errors import NumberError
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether a tensor holds neither NaN nor an infinity; makes no copy of it. Integers always are."""
+    """Whether a tensor has neither NaN nor infinite values; makes no copy. Integer tensors are always finite."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
-    # Both ends are NaN as soon as one value is.
+    # One NaN makes both minimum and maximum NaN.
     ends = torch.stack(torch.aminmax(tensor.detach()))
     return not bool(ends.isfinite().logical_not().any())
 
@@ -23,7 +23,7 @@ def require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """Raise unless every tensor is finite.
 
     Args:
-        what: what they are, as the message begins: `the module outputs/tune/gpt2/cb/lora-seed0.safetensors`.
+        what: what the tensors are; begins the message, e.g. `the module outputs/tune/gpt2/cb/lora-seed0.safetensors`.
 
     Raises:
         NumberError: names the first tensor that is not finite, how many are not, and the likely cause.
@@ -38,7 +38,7 @@ def require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
 
 
 def likely_cause(dtype: torch.dtype) -> str:
-    """What usually makes numbers of a data type NaN or infinite, and what to do."""
+    """The usual cause of NaN or infinite values in a data type, and what to do."""
     if dtype == torch.float16:
         return (
             "float16 holds at most 65504, and models trained in bfloat16 exceed that: set models.<family>.<size>.dtype "

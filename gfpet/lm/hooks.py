@@ -1,4 +1,4 @@
-"""Forward hooks that are gone when their context closes."""
+"""Forward hooks as context managers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def forward_hook(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    """`hook(module, args, output)` may replace the output while the context is open."""
+    """While open, `hook(module, args, output)` may replace the output."""
     handle = module.register_forward_hook(hook)
     try:
         yield
@@ -21,7 +21,7 @@ def forward_hook(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
 
 @contextmanager
 def forward_pre_hook(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    """`hook(module, args, kwargs)` may replace both while the context is open."""
+    """While open, `hook(module, args, kwargs)` may replace both arguments."""
     handle = module.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield

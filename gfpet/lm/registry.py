@@ -1,8 +1,8 @@
-"""The kinds of module and the model families, one entry each. Needs no torch: the configuration imports it.
+"""The kinds of module and the model families, one entry each. Imports no torch, because the configuration reads it.
 
 To add a kind, write `gfpet/lm/modules/<kind>.py`, and add its entry here and its defaults to `params.yaml`. To add a
-family, write `gfpet/lm/families/<family>.py`, and do the same. Everything else asks these entries, or the `Kind` and
-the `Family` in the files that they name.
+family, write `gfpet/lm/families/<family>.py`, and do the same. All other code reads these entries, or the `Kind` and
+`Family` objects that they name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 Default = int | float | tuple[str, ...]
-"""Default of an option: a count, a positive number, or a list of target modules."""
+"""Type of an option's default: a count, a positive number, or a list of target modules."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,19 @@ class KindEntry:
 
     name: str
     path: str
-    """`<file>:<constant>` of its `gfpet.lm.modules.Kind`."""
+    """`<Python module>:<constant>` of its `gfpet.lm.modules.Kind`."""
     options: Mapping[str, Default]
     """Its section of `modules` in params.yaml, with the defaults."""
     learning_rate: float
     """Default of `tune.learning_rate` and `reference.learning_rate`."""
     marker: str
-    """Its marker in plots, as matplotlib names it."""
+    """Its matplotlib marker."""
     scalable: bool = True
-    """Whether its effect can be multiplied by a factor, as the strategies that choose one need."""
+    """Whether a factor can scale its effect; the strategies that choose such a factor need this."""
     positions: str | None = None
-    """The option that says how many positions it takes before the text; None if it takes none."""
+    """The option with the number of positions that it adds before the text; None if it adds none."""
     is_default: bool = False
-    """Whether `kinds` and `reference.methods` name it by default."""
+    """Whether `kinds` and `reference.methods` include it by default."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FamilyEntry:
 
     name: str
     path: str
-    """`<file>:<constant>` of its `gfpet.lm.families.Family`."""
+    """`<Python module>:<constant>` of its `gfpet.lm.families.Family`."""
 
 
 KINDS: dict[str, KindEntry] = {
@@ -102,6 +102,6 @@ TUNING_METHODS = ("full", *KIND_NAMES)
 
 
 def load_entry(entry: KindEntry | FamilyEntry) -> Any:
-    """The `Kind` or the `Family` of an entry; imports its file, and torch with it."""
+    """The `Kind` or `Family` of an entry; imports its file, and thus torch."""
     file, _, constant = entry.path.partition(":")
     return getattr(import_module(file), constant)

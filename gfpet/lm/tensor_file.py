@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file that says what it is, under one metadata key."""
+"""Tensors in a safetensors file, with a JSON description under one metadata key."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     """Write a file; the same tensors give the same bytes.
 
     Args:
-        about: JSON values, `format` among them.
+        about: the description as JSON values; must include `format`.
 
     Raises:
-        NumberError: a tensor holds NaN or an infinity; nothing is written.
+        NumberError: a tensor has NaN or infinite values; nothing is written.
     """
     require_finite(tensors, f"{path} was not written")
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    # One key only: safetensors writes several in an order that changes from call to call.
+    # One key only, because safetensors writes several keys in varying order.
     save_file(kept, path, metadata={_ABOUT: json.dumps(about)})
 
 
 def load_tensors(path: Path, what: str, format_: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote: tensors, and what the file says of itself.
+    """Read what `save_tensors` wrote: the tensors, and the description.
 
     Args:
-        what: what it should hold, for errors: `module`, `readout`.
-        format_: the format that is understood.
+        what: the expected content, for errors: `module`, `readout`.
+        format_: the expected format.
 
     Raises:
-        ModuleError: the file is missing, broken, of another format, or holds NaN or infinite values.
+        ModuleError: the file is missing, broken, of another format, or has NaN or infinite values.
     """
     try:
         with safe_open(path, framework="pt") as file:

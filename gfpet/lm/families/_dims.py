@@ -14,7 +14,7 @@ class StackDims:
     layers: int
     """n: number of blocks."""
     heads: int
-    """Query heads of an attention."""
+    """Query heads per attention."""
     kv_heads: int
     """Key/value heads; `heads / kv_heads` query heads share each."""
     head_width: int
@@ -45,10 +45,10 @@ class Dims:
     width: int
     """d: width of the residual stream, the same in all stacks."""
     stacks: Mapping[str, StackDims]
-    """By the stack's name."""
+    """By stack."""
 
     def size(self, stack: str, axis: str) -> int:
-        """Width of an axis (`gfpet.lm.families.TargetModule.reads`) in a stack."""
+        """Width of an axis in a stack (`gfpet.lm.families.TargetModule.reads` lists the axes)."""
         if axis == "residual":
             return self.width
         of = self.stacks[stack]
@@ -57,5 +57,5 @@ class Dims:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Dims:
-        """From what `dataclasses.asdict` makes of it."""
+        """The inverse of `dataclasses.asdict`."""
         return cls(values["width"], {name: StackDims(**sizes) for name, sizes in values["stacks"].items()})

@@ -1,4 +1,4 @@
-"""What a model reads: padded token rows for each of its stacks."""
+"""A model's input: padded token rows for each stack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Padded:
 
     @property
     def is_real(self) -> Bool[Tensor, "rows length"]:
-        """False where a row is padding."""
+        """False at padding."""
         positions = torch.arange(self.ids.shape[1], device=self.ids.device)
         return positions[None] < torch.tensor(self.lengths, device=positions.device)[:, None]
 
@@ -29,12 +29,12 @@ class Padded:
 
 
 Texts = Mapping[str, Padded]
-"""By the stack's name; row i of every stack belongs to the same example."""
+"""By stack; row i of every stack belongs to the same example."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """How an encoder-decoder reads an example: `context source_end` in the encoder, `start candidate` then."""
+    """Template of an encoder-decoder: the encoder reads `context source_end`, the decoder `start candidate`."""
 
     source_end: tuple[int, ...]
     start: tuple[int, ...]

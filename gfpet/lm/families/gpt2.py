@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019). Its `Conv1D` stores `[in, out]`; `c_attn` is query, key and value in one."""
+"""GPT-2 (Radford et al. 2019). Its `Conv1D` stores `[in, out]`; `c_attn` fuses query, key and value."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _dims(config: GPT2Config) -> Dims:
 
 
 def _resized(config: GPT2Config, dims: Dims) -> nn.Module:
-    """Hugging Face ties GPT-2's heads to its width (`n_embd = n_head * head_width`); here attention is refitted."""
+    """Replaces the attention layers, because Hugging Face requires `n_embd = n_head * head_width` in GPT-2."""
     config, of = copy.deepcopy(config), dims.stacks["decoder"]
     config.update({"n_layer": of.layers, "n_embd": dims.width, "n_head": 1, "n_inner": of.ffn})
     model = GPT2LMHeadModel(config)

@@ -1,7 +1,7 @@
-"""Llama (Touvron et al. 2023, arXiv:2302.13971) and models of its shape: Qwen2, Qwen3, Mistral, SmolLM2.
+"""Llama (Touvron et al. 2023, arXiv:2302.13971) and models of its architecture: Qwen2, Qwen3, Mistral, SmolLM2.
 
 RMSNorm, rotary positions, grouped-query attention, SwiGLU. Qwen2 has biases on queries, keys and values; Qwen3 has a
-norm on each query and key head. Where a model has none of them, the tables below name weights that are not there.
+norm on each query and key head. The tables below list these weights for all models, also for those without them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _thinned(config: Any, kept: Mapping[str, Sequence[int]]) -> Any:
 
 def _with_layers(config: Any, layers: Sequence[int]) -> Any:
     config = copy.deepcopy(config)
-    # Qwen and Mistral say of each layer whether its attention is over a window only.
+    # Qwen and Mistral list for each layer whether its attention uses a sliding window.
     kinds = getattr(config, "layer_types", None)
     if kinds is not None:
         config.layer_types = [kinds[layer] for layer in layers]

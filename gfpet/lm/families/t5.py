@@ -1,13 +1,13 @@
-"""T5 (Raffel et al. 2020, arXiv:1910.10683): version 1.0 (plain feed-forward, tied head) and 1.1 (gated, own head).
+"""T5 (Raffel et al. 2020, arXiv:1910.10683): version 1.0 (plain feed-forward, tied head) and 1.1 (gated, untied head).
 
-The encoder reads the context and, where the answer belongs, the sentinel of span corruption; the decoder, as in
-pretraining, repeats the sentinel and fills it in:
+As in pretraining with span corruption, the encoder reads the context and a sentinel in place of the answer, and the
+decoder repeats the sentinel before the answer:
 
     encoder   c c c c <extra_id_0> </s>
     decoder   <start> <extra_id_0> candidate
 
-A tokenizer without sentinels: the same without them. No 1/√d in attention; the relative position bias is learned in the
-first block of each stack and used by all of them, hence one set of heads a stack.
+If the tokenizer has no sentinels, the template omits them. T5's attention has no factor 1/√d. The first block of each
+stack learns the relative position bias, and all its blocks use it, so a stack has one set of heads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _run(model: nn.Module, texts: Texts) -> Tensor:
         input_ids=target.ids, encoder_hidden_states=encoded, encoder_attention_mask=is_real, use_cache=False
     )
     states: Tensor = output.last_hidden_state
-    # What T5ForConditionalGeneration does before its head.
+    # As in T5ForConditionalGeneration before its head.
     return states * whole.config.d_model**-0.5 if whole.config.scale_decoder_outputs else states
 
 
@@ -66,7 +66,7 @@ def _resized(config: T5Config, dims: Dims) -> nn.Module:
     config.update({"num_layers": encoder.layers, "num_decoder_layers": decoder.layers})
     model = T5ForConditionalGeneration(config)
     if not config.scale_decoder_outputs:
-        # transformers ties the head of every new T5; that of version 1.1 is one of its own.
+        # transformers ties the head of every new T5; version 1.1 has an untied head.
         model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
     return model
 
@@ -78,7 +78,7 @@ def _thinned(config: T5Config, kept: Mapping[str, Sequence[int]]) -> T5Config:
 
 
 def _prefix_bias(first: nn.Module, query: int, prefix: int) -> Tensor:
-    """As a cache of `prefix` tokens has it: the text's positions begin after the prefix."""
+    """The bias of a cache of `prefix` tokens: the text's positions begin after the prefix."""
     attention: Any = first
     bias: Tensor = attention.compute_bias(query, prefix, past_seen_tokens=prefix)
     return bias

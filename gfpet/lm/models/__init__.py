@@ -1,4 +1,4 @@
-"""Models: where they come from, whether they fit in memory, where their weights are put."""
+"""Models: sources, loading, memory checks, and placement of weights."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ from gfpet.errors import ModelError
 
 
 def find_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU.
+    """The device of that name; `auto` is CUDA if available, else the CPU.
 
     Raises:
-        ModelError: the device is not there, or the name is none.
+        ModelError: the device is unavailable, or the name is not a device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""The large model, forward only: it never has a gradient, a trainable parameter or an autograd graph."""
+"""The large model, forward only: no gradient, no trainable parameter, no autograd graph."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gfpet.errors import FrozenModelError
 
 
 class FrozenModel:
-    """Holds a model that may only ever run forward.
+    """Holds a model that may only run forward.
 
-    A hook on the model checks every single forward pass, however it is reached: a trainable parameter, a gradient, or
-    autograd that would record raises `FrozenModelError` before anything is computed. `forward_passes` and
-    `forward_rows` count what the model was asked.
+    Hooks check every forward pass, also of a part of the model. They raise `FrozenModelError` before any computation
+    if a parameter is trainable, has a gradient, or autograd would record. `forward_passes` and `forward_rows` count
+    the forward passes.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -25,11 +25,11 @@ class FrozenModel:
         for parameter in model.parameters():
             parameter.grad = None
         self.forward_passes = 0
-        """Calls of the model."""
+        """Number of forward passes."""
         self.forward_rows = 0
-        """Sequences over all calls."""
-        # Callers reach the whole model, its backbone or its head: each is guarded. So is every part of them, but
-        # only against autograd, since looking through all parameters at every part would take long.
+        """Number of sequences over all forward passes."""
+        # Callers use the whole model, its backbone or its head, so each gets the full check. Inner parts only check
+        # for inference mode: a scan of all parameters at every part would be slow.
         whole = (model, *model.children())
         get_decoder = getattr(model, "get_decoder", None)
         self._counted = get_decoder() if get_decoder else model
@@ -57,10 +57,10 @@ class FrozenModel:
 
     @contextmanager
     def forward_only(self) -> Iterator[nn.Module]:
-        """The model, inside `torch.inference_mode`; checked before and after.
+        """The model inside `torch.inference_mode`, checked before and after.
 
         Raises:
-            FrozenModelError: the model was, or has become, trainable.
+            FrozenModelError: before or after, a parameter is trainable or has a gradient.
         """
         self.check()
         with torch.inference_mode():
@@ -71,7 +71,7 @@ class FrozenModel:
         self.check()
         _require_inference_mode(module, args)
         ids = kwargs.get("input_ids", args[0] if args else None)
-        # Every forward pass ends in the decoder, whichever part was called.
+        # Count in the decoder only: every forward pass, of the model or its backbone, runs it once.
         if module is self._counted and isinstance(ids, torch.Tensor) and not ids.is_floating_point():
             self.forward_passes += 1
             self.forward_rows += ids.shape[0]

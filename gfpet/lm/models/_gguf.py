@@ -1,4 +1,4 @@
-"""What a GGUF file says beyond what transformers reads of it: unread keys and tensors that change the computation."""
+"""GGUF keys and tensors that transformers does not read although they change the computation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNREAD_KEYS = (".attention.scale", ".attn_logit_softcapping", ".embedding_scale
 
 
 def open_gguf(path: Path) -> Any:
-    """The file's keys and tensors; the tensors stay on disk.
+    """A reader of the file's keys and tensors; the tensors stay on disk.
 
     Raises:
         ModelError: the file is broken.
@@ -25,15 +25,15 @@ def open_gguf(path: Path) -> Any:
 
     try:
         return GGUFReader(str(path))
-    except Exception as error:  # a broken file makes the reader fail in any way
+    except Exception as error:  # a broken file can make the reader raise anything
         raise ModelError(f"cannot load {path}: {error or type(error).__name__}") from error
 
 
 def apply_scaling(reader: Any, config: Any, name: str) -> None:
-    """Put the scaling of rotary positions, which transformers does not read, into the model's configuration.
+    """Copy the scaling of rotary positions, which transformers does not read, into the model's configuration.
 
     Raises:
-        ModelError: the scaling is one that the configuration cannot hold.
+        ModelError: the scaling is not linear, or has no factor.
     """
     values = {key.partition(_SCALING)[2]: _value(field) for key, field in reader.fields.items() if _SCALING in key}
     kind = values.get("type", "linear" if "factor" in values else "none")
@@ -49,13 +49,13 @@ def apply_scaling(reader: Any, config: Any, name: str) -> None:
 
 
 def require_all_read(reader: Any, model: nn.Module, name: str) -> None:
-    """Raise unless the model has a place for every tensor of the file, and every key that matters is read.
+    """Raise unless the model has a place for every tensor of the file, and transformers reads every relevant key.
 
     Args:
-        model: of the file's configuration; its weights may be on the meta device.
+        model: made from the file's configuration; its weights may be on the meta device.
 
     Raises:
-        ModelError: names what is unread.
+        ModelError: names the unread keys or tensors.
     """
     from transformers import modeling_gguf_pytorch_utils
 

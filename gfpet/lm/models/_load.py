@@ -1,4 +1,4 @@
-"""Loading checkpoints: a folder, a GGUF file, or a hub id at a fixed revision; never pickles, never remote code."""
+"""Loading checkpoints: a folder, a GGUF file, or a hub id at a fixed revision. Never pickles or remote code."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from gfpet.lm.models._source import Source, find_source
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with what is needed to use it."""
+    """A model with its family and tokenizer."""
 
     model: nn.Module
     family: Family
     tokenizer: Any
     name: str
-    """Where it came from: path, and revision if there is one."""
+    """Its path, and its revision if there is one; for messages."""
 
     @property
     def template(self) -> Template | None:
-        """How it reads an example, where it is an encoder-decoder."""
+        """The template of an encoder-decoder; None for a decoder-only model."""
         return self.family.template(self.model.config, self.tokenizer) if self.family.template else None
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Device of its first weight."""
         return next(self.model.parameters()).device
 
 
@@ -55,15 +55,15 @@ def load_pretrained(
     """A frozen model in evaluation mode without dropout, and its tokenizer.
 
     Args:
-        path: folder in the `save_pretrained` form with safetensors, a file that ends in `.gguf`, or a hub id.
-        device_map: `auto` keeps what does not fit on the device in CPU memory and on disk; for forward passes only.
-        memory: with `auto`, bytes that the weights may take of the device; None: what is free but a tenth.
+        path: a `save_pretrained` folder with safetensors, a `.gguf` file, or a hub id.
+        device_map: `auto` offloads to CPU memory and disk what does not fit on the device; for forward passes only.
+        memory: with `auto`, bytes that the weights may take on the device; None takes nine tenths of the free memory.
         quantisation: `none`, `int8` or `int4`.
-        offload_folder: with `auto`, for weights that are not in a safetensors file already.
+        offload_folder: with `auto`, the folder for disk-offloaded weights that are not in a safetensors file already.
 
     Raises:
-        ModelError: nothing to load at `path`, a broken checkpoint, one of another family, one that is too large, or no
-            tokenizer of its own.
+        ModelError: there is nothing to load at `path`, or the checkpoint is broken, of another family, too large, or
+            without a tokenizer.
     """
     import transformers
     from safetensors import SafetensorError
@@ -80,7 +80,7 @@ def load_pretrained(
         if reader is not None:
             apply_scaling(reader, config, name)
         family = family.for_config(config)
-        # Before the weights, which may take minutes to read.
+        # Fail early: the weights may take minutes to read.
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.arguments)
         auto: Any = getattr(transformers, family.loader)
         for dropout in family.dropouts:
@@ -90,7 +90,7 @@ def load_pretrained(
         if reader is not None:
             require_all_read(reader, empty, name)
         spread = place(empty, family, torch_dtype, device, memory) if device_map == "auto" else None
-        if spread is None or source.gguf:  # transformers unpacks a GGUF file in CPU memory, whole
+        if spread is None or source.gguf:  # transformers dequantises a whole GGUF file in CPU memory
             where = torch.device("cpu") if source.gguf else device
             require_memory(name, empty, torch_dtype, quantisation, where)
         packed = quantiser(quantisation, torch_dtype)
@@ -110,7 +110,7 @@ def load_pretrained(
     except GfpetError:
         raise
     except Exception as error:
-        # A broken GGUF file makes its reader fail in any way; elsewhere other errors are ours, and stay as they are.
+        # A broken GGUF file can make its reader raise anything. Otherwise, any other error is a bug of ours.
         if source.gguf or isinstance(error, OSError | ValueError | RuntimeError | ImportError | SafetensorError):
             raise ModelError(_what_broke(source, error)) from error
         raise
@@ -129,7 +129,7 @@ def load_pretrained(
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ModelError(_two_models(name))
     _require_finite_weights(model, name, dtype)
-    # Without its files, transformers makes an empty tokenizer rather than none.
+    # Without tokenizer files, transformers makes an empty tokenizer instead of raising.
     if not tokenizer(["a"], add_special_tokens=False)["input_ids"][0]:
         raise ModelError(f"{name} has no tokenizer that can read text: tokenizer.json is expected beside its weights.")
     rows = model.get_input_embeddings().weight.shape[0]
@@ -141,7 +141,7 @@ def load_pretrained(
 
 
 def _require_one_model(source: Source) -> None:
-    """A folder that holds an adapter beside a model: transformers would apply it, also to weights it is merged into."""
+    """Raise if an adapter lies beside the model: transformers would apply it, even to weights that include it."""
     if (Path(source.where) / "adapter_config.json").is_file():
         raise ModelError(_two_models(source.name))
 
@@ -178,13 +178,13 @@ def _require_family(config: Any, family: Family, name: str) -> None:
 
 
 def _what_broke(source: Source, error: Exception) -> str:
-    """What a loader's error means to the user."""
+    """Error text for an error of the loader."""
     unknown = re.search(r"GGUF model with architecture (\S+) is not supported", str(error))
     if unknown:
         from transformers import __version__
         from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-        # The table also has the sections that every file has.
+        # The table also lists the sections that every file has.
         readable = ", ".join(sorted({*GGUF_SUPPORTED_ARCHITECTURES} - {"general", "tokenizer"}))
         return (
             f"{source.name} is a GGUF file of architecture '{unknown[1]}', which transformers {__version__} cannot "
@@ -203,16 +203,16 @@ _PROBES = (
     "unbelievably internationalization antidisestablishmentarianism",
 )
 _PROBED = 20_000
-"""Tokens of the vocabulary, evenly spread, whose text is cut again, too."""
+"""About this many tokens, evenly spread over the vocabulary, are also decoded and tokenised again."""
 
 
 def require_same_tokenizer(small: LoadedModel, large: LoadedModel) -> None:
-    """The two models must cut text into the same tokens: their activations are compared position by position.
+    """Raise unless both models tokenise text identically: their activations are compared position by position.
 
-    What counts is how text is cut, not the tables: a vocabulary may be padded with names that no text has.
+    This compares tokenised texts, not vocabularies, because a vocabulary may be padded with unused tokens.
 
     Raises:
-        ModelError: shows a text that they cut differently.
+        ModelError: shows a text that they tokenise differently.
     """
     names = sorted(small.tokenizer.get_vocab().items(), key=lambda item: item[1])
     spread = [name for name, _ in names[:: max(1, len(names) // _PROBED)]]

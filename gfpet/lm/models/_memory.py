@@ -1,4 +1,4 @@
-"""Whether a model fits, found out before any of its weights is read."""
+"""Checks whether a model fits in memory before reading any weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from gfpet.errors import ModelError
 
-# Of control groups, version 2 and version 1: the limit and what is used of it.
+# Control groups, version 2 and version 1: files with the memory limit and the memory in use.
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -19,22 +19,22 @@ _BITS = {"none": None, "int8": 8, "int4": 4}
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; of the CPU, what the machine and the control group both still give."""
+    """Free bytes on a device; for the CPU, the lesser of the machine's and the control group's free memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free: int = psutil.virtual_memory().available
     for limit, used in _CGROUPS:
         try:
             free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no such version, or "max": no limit
+        except (OSError, ValueError):  # no control groups of this version, or "max" (no limit)
             continue
     return int(max(free, 0))
 
 
 def weight_bytes(empty: nn.Module, dtype: torch.dtype, quantisation: str = "none") -> int:
-    """Bytes of a model's weights, told from a model on the meta device; tied weights count once.
+    """Bytes of a model's weights, from the model on the meta device; tied weights count once.
 
-    Quantised models keep embeddings, norms and head in `dtype`; only the linear maps inside blocks shrink.
+    Quantisation shrinks only the linear layers inside blocks; embeddings, norms and head keep `dtype`.
     """
     bits = _BITS[quantisation]
     whole: int = sum(parameter.numel() for parameter in empty.parameters())
@@ -46,14 +46,14 @@ def weight_bytes(empty: nn.Module, dtype: torch.dtype, quantisation: str = "none
 
 
 def require_memory(name: str, empty: nn.Module, dtype: torch.dtype, quantisation: str, device: torch.device) -> None:
-    """Raise where the weights alone are more than what is free.
+    """Raise if the weights alone exceed the free memory.
 
     Args:
-        name: of the model, for the message.
-        empty: the model on the meta device, as its configuration says.
+        name: the model's name, for the message.
+        empty: the model on the meta device, made from its configuration.
 
     Raises:
-        ModelError: says how much is needed, how much there is, and what would need less.
+        ModelError: says how much memory is needed, how much is free, and which settings need less.
     """
     needed, free = weight_bytes(empty, dtype, quantisation), free_memory(device)
     if needed <= free:
@@ -68,7 +68,7 @@ def require_memory(name: str, empty: nn.Module, dtype: torch.dtype, quantisation
 
 
 def _less(empty: nn.Module, dtype: torch.dtype, quantisation: str) -> str:
-    """Settings that need less, with what they need."""
+    """Settings that need less memory, with their needs."""
     told = []
     if dtype.itemsize > 2:
         told.append(f"dtype: bfloat16 needs {weight_bytes(empty, torch.bfloat16, quantisation) / 1e9:.1f} GB; ")

@@ -1,10 +1,10 @@
-"""Where the weights of a model that only runs forward are kept: device, CPU memory, disk.
+"""Placement of a forward-only model's weights: device, CPU memory, disk.
 
     embeddings, norms, head    the device: scoring reads rows of the head directly
-    blocks, first to last      the device while there is room, then CPU memory (of a GPU), then disk
+    blocks, first to last      the device while there is room, then CPU memory (if the device is a GPU), then disk
 
-accelerate brings a block's weights to the device when its turn comes, and takes them away again. Hooks of gfpet run
-outside of that: they see the activations, on the device, as always.
+accelerate copies an offloaded block's weights to the device for its forward pass, and frees them afterwards. gfpet's
+hooks are not affected: they see activations on the device.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from gfpet.errors import ModelError
 from gfpet.lm.families import Family
 from gfpet.lm.models._memory import free_memory
 
-# Activations and buffers need room beside the weights.
+# The rest is for activations and buffers.
 _SHARE = 0.9
 
 DeviceMap = dict[str, str]
-"""By a part's attribute path: `cpu`, `cuda:0`, ..., or `disk`."""
+"""From a part's attribute path to `cpu`, `cuda:0`, ..., or `disk`."""
 
 
 def place(
     empty: nn.Module, family: Family, dtype: torch.dtype, device: torch.device, memory: int | None = None
 ) -> DeviceMap:
-    """A device for every part of a model, told from the model on the meta device.
+    """A device for every part of a model.
 
     Args:
-        memory: bytes that its weights may take of the device; None: nine tenths of what is free.
+        empty: the model on the meta device.
+        memory: bytes that its weights may take on the device; None takes nine tenths of the free memory.
 
     Raises:
-        ModelError: accelerate is not installed, or what has to stay on the device does not fit.
+        ModelError: accelerate is not installed, or embeddings, norms and head do not fit on the device.
     """
     require_library("accelerate", "device_map: auto", "offload")
     room = {str(device): int(free_memory(device) * _SHARE) if memory is None else memory}
@@ -49,7 +50,7 @@ def place(
     held: set[int] = set()
 
     def fixed(path: str, part: nn.Module) -> None:
-        """Everything but the blocks."""
+        """Place a part on the device, except for blocks."""
         if path in lists:
             return
         if any(each.startswith(f"{path}.") for each in lists):
@@ -79,17 +80,17 @@ def place(
 
 
 def _new_bytes(part: nn.Module, dtype: torch.dtype, held: set[int]) -> int:
-    """Bytes of a part's weights that no part before it has."""
+    """Bytes of a part's weights that are not in `held` yet; adds them to `held`."""
     new = {id(weight): weight.numel() for weight in part.parameters() if id(weight) not in held}
-    held.update(new)  # not |=: with the keys of a dictionary that makes another set
+    held.update(new)  # not |=, which would rebind `held` to a new set
     return sum(new.values()) * dtype.itemsize
 
 
 def quantiser(quantisation: str, dtype: torch.dtype) -> Any:
-    """transformers' configuration for `int8` or `int4`, None for `none`.
+    """transformers' quantisation configuration for `int8` or `int4`; None for `none`.
 
     Raises:
-        ModelError: bitsandbytes is not installed, or does not know this hardware.
+        ModelError: bitsandbytes or accelerate is not installed, or bitsandbytes does not support this hardware.
     """
     if quantisation == "none":
         return None
@@ -100,7 +101,7 @@ def quantiser(quantisation: str, dtype: torch.dtype) -> Any:
     integrations: Any = import_module("transformers.integrations")
     try:
         integrations.validate_bnb_backend_availability(raise_exception=True)
-    except Exception as error:  # it raises what the library at hand raises
+    except Exception as error:  # the type depends on the backend library
         raise ModelError(
             f"models.<family>.large.quantisation is {quantisation}, and bitsandbytes cannot compute on this hardware "
             f"({error}). Set it to none."
@@ -111,10 +112,10 @@ def quantiser(quantisation: str, dtype: torch.dtype) -> Any:
 
 
 def keep_layout(model: nn.Module) -> None:
-    """Keep bitsandbytes from laying 4-bit weights out anew for processors with bfloat16 instructions.
+    """Keep bitsandbytes from changing the layout of 4-bit weights on processors with bfloat16 instructions.
 
-    It would at the first forward pass, for widths that divide by 64 and 32 only, and the weights could no longer be
-    read; and what comes out would depend on the processor.
+    It would do so at the first forward pass, for some widths only (divisible by 64 and 32). The weights would then be
+    unreadable, and results would depend on the processor.
     """
     part: Any
     for part in model.modules():
@@ -123,10 +124,10 @@ def keep_layout(model: nn.Module) -> None:
 
 
 def require_library(name: str, wanted_by: str, extra: str) -> None:
-    """Raise where an optional library is missing.
+    """Raise if an optional library is missing.
 
     Raises:
-        ModelError: says what wants it and how it is installed.
+        ModelError: says which setting needs it and how to install it.
     """
     if find_spec(name) is None:
         raise ModelError(
@@ -137,7 +138,7 @@ def require_library(name: str, wanted_by: str, extra: str) -> None:
 
 @contextmanager
 def resident(part: nn.Module) -> Iterator[None]:
-    """While open, the part's own weights are on the device, wherever they are kept."""
+    """While open, the part's own weights are on the device, even if they are offloaded."""
     if not hasattr(part, "_hf_hook"):
         yield
         return
@@ -148,7 +149,7 @@ def resident(part: nn.Module) -> Iterator[None]:
 
 
 def plain_weight(part: nn.Module, name: str = "weight") -> Tensor:
-    """A weight as numbers that can be computed with: brought in from where it is kept, and unpacked if quantised."""
+    """A weight as a plain floating-point tensor: loaded if offloaded, dequantised if quantised."""
     with resident(part):
         weight = part.get_parameter(name)
         return weight.detach() if weight.is_floating_point() else _unpacked(part, weight)
@@ -158,27 +159,27 @@ def _unpacked(part: Any, weight: Any) -> Tensor:
     from bitsandbytes import functional
 
     if weight.dtype == torch.int8:
-        scales = part.state.SCB if weight.SCB is None else weight.SCB  # the first forward pass moves them
+        scales = part.state.SCB if weight.SCB is None else weight.SCB  # the first forward pass moves the scales there
         unpacked: Tensor = functional.int8_vectorwise_dequant(weight.detach(), scales)
     else:
         unpacked = functional.dequantize_4bit(weight.detach(), part.quant_state)
-    # Packed, every map keeps its outputs first, also one that stands for a Conv1D, as in GPT-2.
+    # A quantised layer stores outputs first, even one that replaces a Conv1D, as in GPT-2.
     return unpacked if outputs_first(part) else unpacked.T
 
 
 def outputs_first(linear: nn.Module) -> bool:
-    """Whether the `plain_weight` of a linear map is `[d_out, d_in]`; that of transformers' Conv1D is not."""
+    """Whether the `plain_weight` of a linear layer is `[d_out, d_in]`; a Conv1D of transformers has `[d_in, d_out]`."""
     return issubclass(getattr(linear, "source_cls", type(linear)), nn.Linear)
 
 
 def weight_named(model: nn.Module, name: str) -> Tensor:
-    """`plain_weight` by its name in the model."""
+    """`plain_weight` of the parameter of that name in the model."""
     path, _, last = name.rpartition(".")
     return plain_weight(model.get_submodule(path), last)
 
 
 def offloaded(model: nn.Module) -> Mapping[str, int]:
-    """How many parts are kept where, as far as they are not all in one place; empty where they are."""
+    """Number of parts in each place; empty if all are in one place."""
     counts: dict[str, int] = {}
     for place_of in getattr(model, "hf_device_map", {}).values():
         counts[str(place_of)] = counts.get(str(place_of), 0) + 1

@@ -1,4 +1,4 @@
-"""What a model's `path` means: a folder, a GGUF file, or a name on the hub."""
+"""Resolves a model's `path`: a folder, a GGUF file, or a hub id."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class Source:
     """Where transformers finds a model."""
 
     name: str
-    """For messages: path, and revision if there is one."""
+    """Path, and revision if there is one; for messages."""
     where: str
     """Folder or hub id."""
     revision: str | None
     gguf: str | None
-    """Name of the GGUF file in the folder; None where weights are safetensors."""
+    """Name of the GGUF file in the folder; None if the weights are safetensors."""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of every `from_pretrained`; code that comes with a checkpoint never runs."""
+        """Keyword arguments for every `from_pretrained`; a checkpoint's own code never runs."""
         given: dict[str, Any] = {"revision": self.revision, "trust_remote_code": False}
         return given | ({"gguf_file": self.gguf} if self.gguf else {})
 
 
 def find_source(path: str, revision: str | None) -> Source:
-    """Tell the three apart, and see that there is something.
+    """Decide which of the three a path is, and check that it exists.
 
     Raises:
         ModelError: no such file or folder, or a hub id without a revision.
@@ -67,7 +67,7 @@ def find_source(path: str, revision: str | None) -> Source:
 
 
 def _neighbours(folder: Path) -> str:
-    """What lies there instead, to end a sentence with."""
+    """What the folder holds instead; ends a sentence."""
     if not folder.is_dir():
         return f"; there is no folder {folder} either."
     found = sorted(each.name for each in folder.iterdir())

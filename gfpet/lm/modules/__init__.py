@@ -1,4 +1,4 @@
-"""Parameter-efficient modules. `gfpet.lm.registry` lists the kinds; each kind has a file of its own here."""
+"""Parameter-efficient modules. `gfpet.lm.registry` lists the kinds; each kind has its own file here."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KINDS: dict[str, Kind] = {name: load_entry(entry) for name, entry in _ENTRIES.it
 
 
 def inserted(model: nn.Module, family: Family, module: PetModule) -> AbstractContextManager[None]:
-    """While the context is open, the model's forward pass goes through the module.
+    """While open, the model's forward pass includes the module.
 
-    A training step's backward pass belongs inside the context too: gradient checkpointing runs the forward again.
+    Run a training step's backward pass inside the context too: gradient checkpointing repeats the forward pass.
 
     Raises:
         ModuleError: the module does not fit the model.
@@ -32,16 +32,16 @@ def inserted(model: nn.Module, family: Family, module: PetModule) -> AbstractCon
 
 
 def trained_tensors(module: PetModule) -> dict[str, Tensor]:
-    """The tensors that training changes, by name."""
+    """The trainable tensors, by name."""
     parts = KINDS[module.kind].parts
     return {name: tensor for name, tensor in module.tensors.items() if parts[split_name(name)[1]].is_trained}
 
 
 def scaled_by_block(module: PetModule, factors: Tensor) -> PetModule:
-    """The module with each block's effect times a factor; a module of a kind that is not scalable stays as it is.
+    """Scale each block's effect by a factor; a module of a kind that is not scalable stays unchanged.
 
     Args:
-        factors: `[blocks]`, of all stacks one after the other, in the order of `module.layers`.
+        factors: `[blocks]`, all stacks concatenated in the order of `module.layers`.
     """
     own = torch.split(factors, [len(blocks) for blocks in module.layers.values()])
     by_stack = dict(zip(module.layers, own, strict=True))
@@ -55,10 +55,10 @@ def scaled_by_block(module: PetModule, factors: Tensor) -> PetModule:
 
 
 def targets_by_kind(family: Family, options: Mapping[str, Options]) -> dict[str, tuple[str, ...]]:
-    """Full names of the places where modules of these kinds sit, by kind.
+    """Full names of the target modules of each kind.
 
     Args:
-        options: by kind, its section of `modules` in params.yaml.
+        options: each kind's section of `modules` in params.yaml.
 
     Raises:
         ModelError: the family has no such target.

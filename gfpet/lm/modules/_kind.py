@@ -1,4 +1,4 @@
-"""What a kind of module is to the rest of gfpet."""
+"""The interface of a kind of module, and helpers that all kinds share."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from gfpet.lm.families import EMBEDDINGS, Family, Texts, stack_of
 from gfpet.lm.modules._module import PetModule
 
 Options = Mapping[str, Any]
-"""The section of a kind in `modules` of params.yaml."""
+"""A kind's section of `modules` in params.yaml."""
 Update = tuple[Tensor, Tensor]
-"""`U [d_out, r]`, `V [r, d_in]`: what a module does at one place, as the product `U V`."""
+"""`U [d_out, r]`, `V [r, d_in]`: a module's effect at one target, as the product `U V`."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """How one tensor of a kind meets the model's spaces: which axis a map to another model has to act on.
+    """How one tensor of a kind relates to the model's activation spaces: the axis that `W_plug` acts on.
 
-    A *read* axis is contracted with activations of the model, so it goes over with `Q [d_S, d_L]` (`A_L = A Q`); a
-    *write* axis adds to activations, so it goes over with `P [d_L, d_S]` (`B_L = P B`).
+    A *read* axis is contracted with activations, so `Q [d_S, d_L]` maps it (`A_L = A Q`). A *write* axis adds to
+    activations, so `P [d_L, d_S]` maps it (`B_L = P B`).
     """
 
     axis: int | None
-    """The axis (after the layer axis counted as 0) that lives in a space of the model; None for inner tensors."""
+    """The axis that lies in a space of the model (the layer axis is axis 0); None for inner tensors."""
     direction: Literal["read", "write", "inner"]
     side: Literal["in", "out"] = "out"
     """Whether that space is the target's input or its output."""
     is_update: bool = False
-    """Whether the module's effect is linear in this tensor, so that k copies of it are each divided by k."""
+    """Whether the module's effect is linear in this tensor. Then k copies of it are each divided by k."""
     is_trained: bool = True
-    """False for what stays as it was drawn at the start."""
+    """False for a tensor that keeps its initial values."""
     added_to: str | None = None
-    """Of an inner bias: the read part whose product with the activations it is added to. The bias takes up what the
-    offset of a centred map would add to that product."""
+    """For an inner bias: the read part to whose product with the activations it is added. The bias absorbs what the
+    offset of a centred map adds to that product."""
 
 
 def _as_it_is(module: PetModule) -> PetModule:
@@ -48,34 +48,34 @@ def _as_it_is(module: PetModule) -> PetModule:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of module. Its name, its options and what code without torch needs stand in `gfpet.lm.registry`."""
+    """One kind of module. `gfpet.lm.registry` holds its options and all that code without torch needs."""
 
     name: str
     parts: Mapping[str, Part]
-    """By the last component of a tensor's name (`A` of `attn.q.A`)."""
+    """Keyed by the last component of a tensor's name (`A` of `attn.q.A`)."""
     targets: Callable[[Family, Options], tuple[str, ...]]
-    """Full names of the places where a module with these options sits.
+    """Full names of the target modules for these options.
 
     Raises ModelError if the family has no such target."""
     start: Callable[[nn.Module, Family, Options, Texts, torch.Generator], PetModule]
-    """A new module for a model; what is random comes from the generator. The texts are one example of the task, one
-    row for each stack, for kinds that start from real text.
+    """A new module for a model. Random values come from the generator. The texts hold one example of the task, one row
+    per stack, for kinds that start from real text.
 
     Raises ModuleError if the options do not fit the model or the text."""
     options_of: Callable[[PetModule], Options]
-    """The options that a module was started with."""
+    """The options that a module was made with."""
     insert: Callable[[nn.Module, Family, PetModule], AbstractContextManager[None]]
-    """Make the model's forward pass go through the module while the context is open."""
+    """While open, the model's forward pass includes the module."""
     updates: Callable[[Mapping[str, Tensor]], Mapping[str, Update]]
-    """From the tensors of one block, what the module does there, by place; without `PetModule.scale`."""
+    """From the tensors of one block: the module's update at each target, without `PetModule.scale`."""
     zero_at_start: str | None = None
-    """The part that is zero at the start, so that a new module has neither effect nor direction; None if none is."""
+    """The part that is initially zero, so that a new module has no effect and no direction; None if no part is."""
     folded: Callable[[PetModule], PetModule] = _as_it_is
-    """The same module in the form that maps to another model act on, and that `updates` takes."""
+    """The same module in the form that `W_plug` and `updates` take."""
 
 
 def by_target(tensors: Mapping[str, Tensor], left: str, right: str) -> dict[str, Update]:
-    """`Kind.updates` of a kind whose effect at a target is the product of two of its tensors."""
+    """`Kind.updates` for a kind whose effect at a target is the product of two of its tensors."""
     return {
         target: (tensors[f"{target}.{left}"], tensors[f"{target}.{right}"])
         for target in sorted({split_name(name)[0] for name in tensors})
@@ -83,17 +83,17 @@ def by_target(tensors: Mapping[str, Tensor], left: str, right: str) -> dict[str,
 
 
 def shapes_of(module: PetModule) -> dict[str, torch.Size]:
-    """Shape of each part; of parts that differ between targets, any one."""
+    """Shape of each part; if it differs between targets, that of one of them."""
     return {split_name(name)[1]: tensor.shape for name, tensor in module.tensors.items()}
 
 
 def targets_of(module: PetModule) -> tuple[str, ...]:
-    """Full names of the places where a module sits."""
+    """Full names of a module's target modules."""
     return tuple(sorted({split_name(name)[0] for name in module.tensors}))
 
 
 def layers_at(family: Family, model: nn.Module, targets: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """`PetModule.layers` of a module at these targets in every block."""
+    """`PetModule.layers` for a module at these targets in every block."""
     stacks = set(map(stack_of, targets))
     return {stack: tuple(range(depth)) for stack, depth in family.depths_of(model).items() if stack in stacks}
 
@@ -105,7 +105,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def by_block(module: PetModule) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
-    """Stack, block and the tensors there; one unbind per tensor, so that autograd sees one node each."""
+    """Stack, block and the block's tensors. Unbinds each tensor once, so that autograd records one node for it."""
     parts = {name: tensor.unbind(0) for name, tensor in module.tensors.items()}
     for stack, layers in module.layers.items():
         own = [name for name in parts if stack_of(name) == stack]
@@ -114,10 +114,10 @@ def by_block(module: PetModule) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
 
 
 def require_fit(model: nn.Module, family: Family, module: PetModule, parts: Mapping[str, Part]) -> None:
-    """Raise unless the module was made for a model of these sizes.
+    """Raise unless the module fits the model's family and sizes.
 
     Raises:
-        ModuleError: another family, a block that the model does not have, or a tensor of another width.
+        ModuleError: another family, a block that the model lacks, or a tensor of another width.
         ModelError: the family has no such target.
     """
     if module.family != family.name:

@@ -1,4 +1,4 @@
-"""The module: named tensors with a layer axis. What is tuned, compared, projected, plugged, stored and exported."""
+"""The module: named tensors with a layer axis. Code tunes, compares, projects, plugs, stores and exports it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FORMAT = "gfpet-module-2"
 class PetModule:
     """The trained parameter-efficient part of one model on one task.
 
-    Shapes: the first axis of every tensor is the layers of its stack, `len(layers[stack])` (docs/design.md lists the
-    others for each kind).
+    Shapes: the first axis of every tensor is the layer axis of its stack, of size `len(layers[stack])`. docs/design.md
+    lists the other axes of each kind.
     """
 
     kind: str
     """A name of `gfpet.lm.registry.KINDS`."""
     family: str
     layers: Mapping[str, tuple[int, ...]]
-    """The blocks that it sits in, by stack; entry i of each tensor belongs to block `layers[stack][i]`."""
+    """Its blocks, by stack; entry i of each tensor belongs to block `layers[stack][i]`."""
     tensors: Mapping[str, Tensor]
-    """By `<target>.<part>`, e.g. `attn.q.A`."""
+    """Keyed by `<target>.<part>`, e.g. `attn.q.A`."""
     scale: float = 1.0
     """Factor on its effect; kinds that are not scalable ignore it."""
 
@@ -53,15 +53,15 @@ class PetModule:
         return replace(self, tensors=dict(tensors))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> PetModule:
-        """The same module on another device, in another data type."""
+        """The same module on this device, in this data type."""
         return self.with_tensors({name: tensor.to(device, dtype) for name, tensor in self.tensors.items()})
 
     def scaled(self, factor: float) -> PetModule:
-        """The same module with its effect times a factor; a kind that is not scalable ignores it."""
+        """The same module with its effect scaled by a factor; kinds that are not scalable ignore it."""
         return replace(self, scale=self.scale * factor)
 
     def detached(self) -> PetModule:
-        """A copy that shares nothing with this one and has no autograd graph."""
+        """A copy that shares no memory with this one and has no autograd graph."""
         return self.with_tensors({name: tensor.detach().clone() for name, tensor in self.tensors.items()})
 
     @property

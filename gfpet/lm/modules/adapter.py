@@ -17,7 +17,7 @@ from gfpet.lm.hooks import forward_hook
 from gfpet.lm.modules._kind import Kind, Options, Part, by_block, by_target, layers_at, shapes_of, targets_of
 from gfpet.lm.modules._module import PetModule
 
-# The paper starts near the identity: weights of this standard deviation, on both sides.
+# The paper starts near the identity: both weight matrices have this standard deviation.
 _START_STD = 1e-2
 
 
@@ -31,7 +31,7 @@ def _start(model: nn.Module, family: Family, options: Options, _: Texts, generat
     Shapes: `<target>.down [n, b, d]`, `<target>.down_bias [n, b]`, `<target>.up [n, d, b]`, `<target>.up_bias [n, d]`.
 
     Raises:
-        ModuleError: a target is a part of a fused map, where an adapter has no place of its own.
+        ModuleError: a target is part of a fused linear layer; an adapter needs a whole one.
     """
     targets, bottleneck = _targets(family, options), options["bottleneck"]
     layers = layers_at(family, model, targets)
@@ -56,7 +56,7 @@ def _options_of(module: PetModule) -> Options:
 
 def _adds(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, scale: float) -> Callable[..., Tensor]:
     def hook(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
-        # Trained in float32, computed in the model's own type, as autocast would.
+        # Parameters are float32; compute in the model's data type, as autocast does.
         d, b, u, c = (part.to(output.dtype) for part in (down, down_bias, up, up_bias))
         return output + linear(gelu(linear(output, d, b)), u, c) * scale
 

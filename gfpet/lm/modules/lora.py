@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021, arXiv:2106.09685): `y = x W + (x Aᵀ Bᵀ) · α/r` at linear maps; at the start B is zero."""
+"""LoRA (Hu et al. 2021, arXiv:2106.09685): `y = x W + (x Aᵀ Bᵀ) · α/r` at linear layers. B starts at zero."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _targets(family: Family, options: Options) -> tuple[str, ...]:
 
 
 def _start(model: nn.Module, family: Family, options: Options, _: Texts, generator: torch.Generator) -> PetModule:
-    """A LoRA module that changes nothing yet.
+    """A LoRA module without effect yet.
 
     Shapes: `<target>.A [n, rank, d_in]`, uniform as in the paper's code (Kaiming, a = √5); `<target>.B [n, d_out,
     rank]`, zero.
@@ -45,13 +45,13 @@ def _options_of(module: PetModule) -> Options:
 
 
 def _adds(parts: dict[int, tuple[Tensor, Tensor]], count: int, scale: float) -> Callable[..., Tensor]:
-    """A hook that adds the low-rank updates to the parts of a fused map's output `[..., count * d_out]`."""
+    """A hook that adds the low-rank updates to the parts of a linear layer's output `[..., count * d_out]`."""
 
     def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         x = args[0]
         pieces = list(output.chunk(count, dim=-1))
         for index, (a, b) in parts.items():
-            # Trained in float32, computed in the model's own type, as autocast would.
+            # Parameters are float32; compute in the model's data type, as autocast does.
             pieces[index] = pieces[index] + (x @ a.to(x.dtype).T) @ b.to(x.dtype).T * scale
         return torch.cat(pieces, dim=-1) if count > 1 else pieces[0]
 

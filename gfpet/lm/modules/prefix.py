@@ -1,8 +1,8 @@
 """Prefix tuning (Li and Liang 2021, arXiv:2101.00190): p keys and values before those of the text, in every attention.
 
-They enter through an attention function of our own rather than through a cache, which gradient checkpointing would
-drop without a word. Positions of the text are shifted by p, as a cache of p tokens would, so that the same weights give
-the same logits in Hugging Face `peft`. Where positions are a bias on the attention, it is that of such a cache, too.
+A custom attention function adds them. A key-value cache would not do, because gradient checkpointing silently drops
+it. Text positions shift by p, and a position bias is that of a cache of p tokens, so that the same weights give the
+same logits in Hugging Face `peft`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ATTENTION = "gfpet_prefix"
 _SLOT = "gfpet_prefix"
 
 _Slot = tuple[Tensor, Tensor, Callable[[int, int], Tensor] | None]
-"""Keys and values `[p, kv]`, and the prefix's position bias from the query length and p, if it has one."""
+"""Keys and values `[p, kv]`, and a function from query length and p to the prefix's position bias, if it has one."""
 
 
 def _targets(family: Family, _: Options) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def _targets(family: Family, _: Options) -> tuple[str, ...]:
 
 
 def _start(model: nn.Module, family: Family, options: Options, texts: Texts, _: torch.Generator) -> PetModule:
-    """A prefix that starts as the keys and values of the text's first tokens; random starts train badly.
+    """A prefix initialised with the keys and values of the text's first tokens; a random start trains badly.
 
     Shapes: `<attention>.k.prefix`, `<attention>.v.prefix` `[n, length, kv_heads * head_width]`.
 
@@ -62,8 +62,8 @@ def _options_of(module: PetModule) -> Options:
 
 
 def _updates(tensors: Mapping[str, Tensor]) -> dict[str, Update]:
-    """By attention, `U = Kᵀ` and `V = V`: a prefix is near an adapter with the keys below and the values above (He et
-    al. 2022, arXiv:2110.04366). The product does not depend on the order of the vectors."""
+    """For each attention, `U = Kᵀ` and `V = V`: a prefix resembles an adapter with the keys as down-projection and the
+    values as up-projection (He et al. 2022, arXiv:2110.04366). The product ignores the order of the vectors."""
     attentions = sorted({split_name(name)[0].rpartition(".")[0] for name in tensors})
     return {name: (tensors[f"{name}.k.prefix"].T, tensors[f"{name}.v.prefix"]) for name in attentions}
 
@@ -71,7 +71,7 @@ def _updates(tensors: Mapping[str, Tensor]) -> dict[str, Update]:
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled dot-product attention with the module's prefix, if it has one, before the text's keys and values."""
+    """Scaled dot-product attention; the prefix of this attention, if any, comes before the text's keys and values."""
     slot: _Slot | None = getattr(module, _SLOT, None)
     if slot is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -111,14 +111,14 @@ def _shift_positions(by: int) -> Any:
 
 
 def _slots(model: nn.Module, family: Family, module: PetModule) -> Iterator[tuple[nn.Module, _Slot]]:
-    """Each attention that gets a prefix, with what it gets."""
+    """Each attention that gets a prefix, with its slot."""
     attentions = {name: family.attentions_of(model, name) for name in family.attentions}
     for stack, layer, tensors in by_block(module):
         for name, modules in attentions.items():
             if stack_of(name) != stack or f"{name}.k.prefix" not in tensors:
                 continue
             make, first = family.attentions[name].prefix_bias, modules[0]
-            # The first block holds the bias of the whole stack.
+            # The first block computes the bias of the whole stack.
             bias = None if make is None else _bind(make, first)
             yield modules[layer], (tensors[f"{name}.k.prefix"], tensors[f"{name}.v.prefix"], bias)
 
@@ -132,7 +132,7 @@ def _insert(model: nn.Module, family: Family, module: PetModule) -> Iterator[Non
     AttentionInterface.register(_ATTENTION, _attend)
     AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
     attentions = [each for name in family.attentions for each in family.attentions_of(model, name)]
-    # Each stack may have a configuration of its own.
+    # Each stack may have its own configuration.
     configs: list[Any] = list({id(each): each for each in (model.config, *(a.config for a in attentions))}.values())
     usual = [config._attn_implementation for config in configs]
     if _ATTENTION in usual:

@@ -1,13 +1,13 @@
 """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): p trained vectors before the input embeddings of the text.
 
-    h_0 = [prompt; embedding(tokens)]  ──► block 0 ──► ... ──► the positions of the text alone are given back
+    h_0 = [prompt; embedding(tokens)]  ──► block 0 ──► ... ──► only the text's positions are returned
 
-The module sits at the input embedding, the stack `embeddings` of one layer; with two stacks, at the encoder's. There
-cross-attention sees the prompt, too. Positions of the text are shifted by p, so that the same weights give the same
-logits in Hugging Face `peft`.
+The target module is the input embedding (stack `embeddings`, one layer); in an encoder-decoder, the encoder's, and
+cross-attention then sees the prompt, too. Text positions shift by p, so that the same weights give the same logits in
+Hugging Face `peft`.
 
-Carrying it over: the vectors are written into the space of the embeddings, so they go over as they are with the map of
-that space, `P prompt + offset`. P is fitted on the embeddings that both models give to the same tokens.
+Plugging: the vectors lie in the embedding space, so the large model's prompt is `P prompt + offset` with the map of
+that space. P is fitted on both models' embeddings of the same tokens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _targets(_: Family, __: Options) -> tuple[str, ...]:
 
 
 def _start(model: nn.Module, family: Family, options: Options, texts: Texts, _: torch.Generator) -> PetModule:
-    """A prompt that starts as the embeddings of the text's first tokens.
+    """A prompt initialised with the embeddings of the text's first tokens.
 
     Shapes: `embeddings.prompt` `[1, length, d]`.
 
@@ -56,12 +56,12 @@ def _options_of(module: PetModule) -> Options:
 
 
 def _updates(tensors: Mapping[str, Tensor]) -> dict[str, Update]:
-    """`U = promptᵀ`, `V = prompt`: the product does not depend on the order of the vectors."""
+    """`U = promptᵀ`, `V = prompt`; the product ignores the order of the vectors."""
     return {EMBEDDINGS: (tensors[_PROMPT].T, tensors[_PROMPT])}
 
 
 def _with_ones(mask: Tensor | None, count: int) -> Tensor | None:
-    """A mask `[rows, length]` that lets everything see `count` positions before it."""
+    """A mask `[rows, length]` with `count` visible positions put before it."""
     return None if mask is None else torch.cat([mask.new_ones(len(mask), count), mask], dim=1)
 
 

@@ -1,13 +1,13 @@
 """Examples as token rows, and rows as padded batches.
 
-A *row* is one sequence that the model reads. Where all candidates of an example are single tokens, one row serves the
-whole example: its context, scored at its last position. Otherwise each candidate has a row: context and candidate.
+A *row* is one sequence that the model reads. If all candidates of an example are single tokens, the example has one
+row: its context, scored at its last position. Otherwise each candidate has its own row: context and candidate.
 
-    row:   c c c c c a a a .        c context, a candidate, . padding (always right, so causal models need no mask)
+    row:   c c c c c a a a .        c context, a candidate, . padding (on the right, so causal models need no mask)
     read:          ^ ^ ^            positions whose outputs predict the candidate's tokens
 
-An encoder-decoder reads the context in its encoder, and the candidate in its decoder, each in the template of
-pretraining (`gfpet.lm.families.Template`; for T5: e = <extra_id_0> </s>, s = the start token and <extra_id_0>):
+The encoder of an encoder-decoder reads the context, and its decoder the candidate, both in the template of pretraining
+(`gfpet.lm.families.Template`; for T5: e = <extra_id_0> </s>, s = the start token and <extra_id_0>):
 
     source:  c c c c c e e
     row:     s s a a a .
@@ -32,7 +32,7 @@ from gfpet.lm.scoring._tokens import pad_token, pair_tokens, plain_tokens, short
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence and what is scored in it."""
+    """One sequence and the candidates scored in it."""
 
     tokens: tuple[int, ...]
     targets: tuple[tuple[int, ...], ...]
@@ -40,16 +40,16 @@ class Row:
     start: int
     """Position whose output predicts the first token of each target."""
     source: tuple[int, ...] = ()
-    """What the encoder reads, where there is one."""
+    """Tokens of the encoder; empty without one."""
 
     @property
     def texts(self) -> dict[str, tuple[int, ...]]:
-        """Tokens by the stack that reads them."""
+        """Tokens by stack."""
         return {"encoder": self.source, "decoder": self.tokens} if self.source else {"decoder": self.tokens}
 
     @property
     def size(self) -> int:
-        """Tokens over all stacks."""
+        """Number of tokens over all stacks."""
         return len(self.tokens) + len(self.source)
 
 
@@ -59,43 +59,43 @@ class EncodedExample:
 
     rows: tuple[Row, ...]
     first_row: int
-    """Number of its first row among all rows of its set; cached activations are found by it."""
+    """Number of its first row among all rows of its set; the key into the activation cache."""
     gold: tuple[int, ...]
     candidates: int
     cut: int = 0
-    """Tokens that its context lost to `max_length`."""
+    """Number of context tokens cut to fit `max_length`."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded rows of some examples, and where in them the candidates' tokens are predicted."""
+    """Padded rows of some examples, and the positions that predict the candidates' tokens."""
 
     texts: Texts
-    """What each stack reads."""
+    """The rows of each stack."""
     row_numbers: tuple[int, ...]
     """Each row's number among all rows of its set."""
     read_row: Int[Tensor, " reads"]
-    """The row of each position that is read out."""
+    """Row of each read: a position whose output is scored."""
     read_position: Int[Tensor, " reads"]
     target_read: Int[Tensor, " targets"]
-    """For each candidate token: which of the reads predicts it."""
+    """For each candidate token: index of the read that predicts it."""
     target_token: Int[Tensor, " targets"]
     target_candidate: Int[Tensor, " targets"]
-    """For each candidate token: the candidate, counted over examples and padding, `example * width + candidate`."""
+    """For each candidate token: its flat candidate index, `example * width + candidate`."""
     gold: Bool[Tensor, "examples width"]
     exists: Bool[Tensor, "examples width"]
-    """False where an example has fewer candidates than the batch's width."""
+    """False for the padding of examples with fewer than `width` candidates."""
     one_position: bool
-    """All candidates of an example share one read, so the normaliser over the vocabulary cancels."""
+    """Whether all candidates of an example share one read, so that the normaliser over the vocabulary cancels."""
 
     @property
     def size(self) -> int:
-        """Padded tokens; what memory grows with."""
+        """Number of padded tokens; memory grows with it."""
         return sum(text.ids.numel() for text in self.texts.values())
 
     @property
     def is_real(self) -> Mapping[str, Tensor]:
-        """By stack, `[rows, length]`: False where a row is padding."""
+        """By stack, `[rows, length]`: False at padding."""
         return {stack: text.is_real for stack, text in self.texts.items()}
 
     def to(self, device: torch.device) -> Batch:
@@ -111,16 +111,16 @@ _TENSORS = ("read_row", "read_position", "target_read", "target_token", "target_
 def encode(
     examples: Sequence[Example], tokenizer: Any, *, max_length: int, template: Template | None = None
 ) -> list[EncodedExample]:
-    """Tokenise examples (`gfpet.lm.scoring._tokens` has the rule).
+    """Tokenise examples (`gfpet.lm.scoring._tokens` explains the rule).
 
-    Where a row would be longer than `max_length` tokens, the context loses its beginning, as much for every candidate
-    of an example, so that all see the same context. `EncodedExample.cut` counts the lost tokens.
+    If a row exceeds `max_length` tokens, the context loses its beginning. All candidates of an example lose the same
+    tokens, so that they share one context. `EncodedExample.cut` counts the lost tokens.
 
     Args:
-        template: of an encoder-decoder; `max_length` then limits what either stack reads.
+        template: required for an encoder-decoder; `max_length` then limits each stack.
 
     Raises:
-        DataError: a candidate alone is as long as `max_length`, or has no token of its own.
+        DataError: a candidate alone does not fit in `max_length`, or has no token of its own.
     """
     start = start_tokens(tokenizer) if template is None else ()
     if template is None:
@@ -156,13 +156,13 @@ def encode(
 def _rows(
     parts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], start: tuple[int, ...], max_length: int, filler: int
 ) -> tuple[tuple[Row, ...], int]:
-    """Rows of contexts and candidates, and how many tokens the longest context lost.
+    """Rows of contexts and candidates, and the number of tokens that the longest context lost.
 
     Args:
-        start: what every context begins with, and keeps when it is cut.
-        filler: stands for a context without tokens: something has to predict the candidate's first one.
+        start: tokens that begin every context, and stay when it is cut.
+        filler: replaces an empty context, because some token must predict the candidate's first token.
     """
-    # The last token of a candidate predicts nothing that is scored, so it need not be read.
+    # The last token of a candidate predicts nothing that is scored, so the row omits it.
     room = max_length - max(len(candidate) for _, candidate in parts) + 1
     cut = max(0, max(len(context) for context, _ in parts) - room)
     contexts = [shortened(context, start, room) or (filler,) for context, _ in parts]
@@ -179,7 +179,7 @@ def _rows(
 def templated_rows(
     context: tuple[int, ...], candidates: list[tuple[int, ...]], max_length: int, template: Template
 ) -> tuple[Row, ...]:
-    """The rows of an encoder-decoder."""
+    """Rows of an encoder-decoder."""
     room = max(0, max_length - len(template.source_end))
     source = context[max(0, len(context) - room) :] + template.source_end
     last = len(template.start) - 1
@@ -189,7 +189,7 @@ def templated_rows(
 
 
 def collate(encoded: Sequence[EncodedExample], *, pad: int) -> Batch:
-    """Rows of some examples as one batch, padded on the right with `pad`."""
+    """One batch of some examples' rows, padded on the right with `pad`."""
     width = max(example.candidates for example in encoded)
     rows = [row for example in encoded for row in example.rows]
     reads: dict[tuple[int, int], int] = {}
@@ -235,10 +235,10 @@ def _padded(rows: Sequence[tuple[int, ...]], pad: int) -> Padded:
 def batches(
     encoded: Sequence[EncodedExample], *, size: int, pad: int, order: Sequence[int] | None = None
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Batches of `size` examples with the indices of their examples.
+    """Batches of `size` examples, each with the indices of its examples.
 
     Args:
-        order: the order of examples; without one, by length, which pads least and starts with the longest.
+        order: order of the examples; None sorts them from longest to shortest, which pads least.
     """
     if order is None:
         order = sorted(range(len(encoded)), key=lambda index: -max(row.size for row in encoded[index].rows))

@@ -1,4 +1,4 @@
-"""Scoring a split as a measured phase: the work of stages after training, and what the estimate runs of it."""
+"""Scoring a split as a measured phase; stages call it, and so does the memory estimate."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def score_split(
     measure: Measure,
     resident: Iterable[Resident] = (),
 ) -> Predictions:
-    """Score a split with the model as it stands, modules inserted by the caller included; forward only.
+    """Score a split with the model and the modules that the caller inserted; forward only.
 
     Args:
         phase: its name in the metrics, e.g. `infer/lora-seed0`.
-        resident: what is in memory beside the model and counts from the start.
+        resident: what else is in memory from the start, besides the model.
     """
     with measure(phase, resident=[loaded.model, *resident]) as meter:
         return predict(

@@ -1,4 +1,4 @@
-"""The one scoring loop: candidates by mean log-likelihood, for training and for evaluation alike."""
+"""The one scoring loop, for training and evaluation: candidates by mean log-likelihood."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gfpet.lm.finite import is_finite, likely_cause
 from gfpet.lm.scoring._encode import Batch, EncodedExample, batches
 from gfpet.memory import Step, no_step
 
-# Positions whose logits over the whole vocabulary are held at a time.
+# Positions whose logits over the whole vocabulary are in memory at once.
 _CHUNK = 256
 
 Backbone = Callable[[Batch], Float[Tensor, "rows length d"]]
@@ -41,14 +41,14 @@ def head_of(model: nn.Module) -> Tensor:
 def candidate_scores(
     hidden: Float[Tensor, "rows length d"], head: Float[Tensor, "vocabulary d"], batch: Batch
 ) -> Float[Tensor, "examples width"]:
-    """The score of each candidate; minus infinity where there is none.
+    """The score of each candidate; minus infinity for padding.
 
-    Where all candidates of an example are single tokens at one position, the score is the logit: the normaliser is the
-    same for all of them, and the vocabulary is never touched. Elsewhere it is the mean log-likelihood of the
-    candidate's tokens; the vocabulary is only met at the positions that are read, some at a time.
+    If all candidates of an example are single tokens at one position, the score is the logit: they share the
+    normaliser, so no logits over the vocabulary are computed. Otherwise the score is the mean log-likelihood of the
+    candidate's tokens. Logits over the vocabulary are then computed only at the positions read, in chunks.
     """
     read = hidden[batch.read_row, batch.read_position]
-    # Logits of GPT-2 lie around -100, where bfloat16 knows halves only: candidates would tie.
+    # GPT-2's logits are around -100, where bfloat16 has steps of 0.5: candidates would tie.
     picked = (read[batch.target_read].float() * head[batch.target_token].float()).sum(-1)
     if not batch.one_position:
         parts = torch.split(read, _CHUNK)
@@ -61,7 +61,7 @@ def candidate_scores(
 
 
 def ranking_loss(scores: Float[Tensor, "examples width"], batch: Batch) -> Float[Tensor, ""]:
-    """Mean over examples of -log of the probability that the softmax over candidates gives to the right ones."""
+    """Mean over examples of -log p, where p is the right candidates' share of the softmax over candidates."""
     right = scores.masked_fill(~batch.gold, -torch.inf).logsumexp(-1)
     return (scores.logsumexp(-1) - right).mean()
 
@@ -69,7 +69,7 @@ def ranking_loss(scores: Float[Tensor, "examples width"], batch: Batch) -> Float
 def backward_loss(
     backbone: Backbone, head: Float[Tensor, "vocabulary d"], batch: Batch, weight: float
 ) -> Float[Tensor, ""]:
-    """A training step's forward and backward pass: gradients of `weight` times the ranking loss, which it returns."""
+    """Forward and backward pass of `weight * loss`; returns the ranking loss, detached."""
     loss = ranking_loss(candidate_scores(backbone(batch), head, batch), batch)
     (loss * weight).backward()  # type: ignore[no-untyped-call]
     return loss.detach()
@@ -77,10 +77,10 @@ def backward_loss(
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of a set of examples, in their order."""
+    """A model's predictions for a set of examples, in their order."""
 
     choices: list[int]
-    """Index of the best candidate of each example; the first of equals."""
+    """Index of each example's best candidate; the first one on a tie."""
     scores: list[list[float]]
     """Score of every candidate."""
     loss: float

@@ -1,4 +1,4 @@
-"""One task's prepared examples, as a model's tokens, with the task's own score."""
+"""One task's prepared examples as tokens, and the task's score."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Split:
 
     @property
     def cut_share(self) -> float:
-        """Share of the examples whose context is longer than the model may read, and lost its beginning."""
+        """Share of the examples whose context was cut to fit `max_length`."""
         return sum(example.cut > 0 for example in self.encoded) / max(1, len(self.encoded))
 
     def first(self, count: int) -> Split:
@@ -36,31 +36,34 @@ class Split:
         return Split(self.examples[:count], self.encoded[:count])
 
     def part(self, indices: Sequence[int]) -> Split:
-        """Those of the examples, in that order."""
+        """The examples with these indices, in that order."""
         return Split([self.examples[index] for index in indices], [self.encoded[index] for index in indices])
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """`train` to learn from, `dev` (held out of train) to choose by, `eval` to report."""
+    """One task's splits: `train` for training, `dev` (held out of train) for selection, `eval` for results."""
 
     task: str
     train: Split
     dev: Split
     eval: Split
     pad: int
-    """Token that fills rows up."""
+    """The padding token."""
 
     @property
     def cut_shares(self) -> dict[str, float]:
-        """By split, the share of examples whose context lost its beginning to `max_length`."""
+        """By split, the share of examples whose context was cut to fit `max_length`."""
         return {"train": self.train.cut_share, "dev": self.dev.cut_share, "eval": self.eval.cut_share}
 
 
 def load_task(
     folder: Path, task: str, tokenizer: Any, *, max_length: int, template: Template | None = None
 ) -> TaskData:
-    """Read what the stage `prepare` wrote to `folder` and tokenise it; `template`: of an encoder-decoder.
+    """Read and tokenise what the stage `prepare` wrote to `folder`.
+
+    Args:
+        template: required for an encoder-decoder.
 
     Raises:
         DataError: a file is missing or broken, or a candidate does not fit in `max_length`.
@@ -80,10 +83,10 @@ def task_score(task: str, examples: Sequence[Example], choices: Sequence[int]) -
 
 
 def dev_score(data: TaskData, backbone: Backbone, head: Tensor, *, batch_size: int) -> tuple[float, float]:
-    """The task's score on `dev`, and the mean ranking loss there.
+    """The task's score and the mean ranking loss on `dev`.
 
     Args:
         head: the output embedding, `[vocabulary, d]`.
     """
-    said = predict(data.dev.encoded, backbone, head, batch_size=batch_size, pad=data.pad)
-    return task_score(data.task, data.dev.examples, said.choices), said.loss
+    predictions = predict(data.dev.encoded, backbone, head, batch_size=batch_size, pad=data.pad)
+    return task_score(data.task, data.dev.examples, predictions.choices), predictions.loss

@@ -1,8 +1,8 @@
-"""Text as token ids, the way a model reads it: one rule for scoring, for maps between models and for healing.
+"""Tokenisation: one rule for scoring, for fitting `W_plug`, and for healing.
 
-The rule is that of lm-evaluation-harness (`TemplateLM._encode_pair`): context and candidate are tokenised together, and
-the candidate's tokens are those behind as many as the context alone has. SentencePiece tokenizers put a `▁` in front of
-every text, so a candidate that is tokenised by itself would get a second one.
+The rule is that of lm-evaluation-harness (`TemplateLM._encode_pair`): tokenise context and candidate together; the
+candidate's tokens are those after the first n, where n is the length of the context tokenised alone. A SentencePiece
+tokenizer puts a `▁` before every text, so tokenising a candidate alone would add a second one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Tokens = tuple[int, ...]
 
 
 def pad_token(tokenizer: Any) -> int:
-    """The token that fills rows up: padding, else end of text, beginning, unknown, else 0. No model attends to it."""
+    """The padding token, or else end of text, beginning of text, unknown, or 0. No text token attends to it."""
     for name in ("pad_token_id", "eos_token_id", "bos_token_id", "unk_token_id"):
         token: int | None = getattr(tokenizer, name, None)
         if token is not None:
@@ -25,20 +25,20 @@ def pad_token(tokenizer: Any) -> int:
 
 
 def text_tokens(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
-    """Tokens of each text, with the beginning-of-text tokens that the tokenizer adds, without end-of-text tokens."""
+    """Tokens of each text, with the tokenizer's beginning-of-text tokens but without end-of-text tokens."""
     start = start_tokens(tokenizer)
     return [(*start, *ids) for ids in plain_tokens(tokenizer, texts)]
 
 
 def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
-    """Tokens of each text alone, without any special token."""
+    """Tokens of each text, without special tokens."""
     return [tuple(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
 
 
 def pair_tokens(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[tuple[Tokens, Tokens]]:
-    """Tokens of each context and of what follows it, tokenised together.
+    """Tokens of each context and of its continuation, tokenised together.
 
-    Spaces at the end of a context belong to what follows, as in lm-evaluation-harness.
+    Trailing spaces of a context move to the continuation, as in lm-evaluation-harness.
     """
     moved = [(context.rstrip(" "), context[len(context.rstrip(" ")) :] + text) for context, text in pairs]
     contexts = dict.fromkeys(context for context, _ in moved)
@@ -54,7 +54,7 @@ def start_tokens(tokenizer: Any) -> Tokens:
     """The special tokens that the tokenizer puts before a text, e.g. `<s>` of Llama 2.
 
     Raises:
-        ModelError: its special tokens change how the text between them is cut.
+        ModelError: its special tokens change how the text is tokenised.
     """
     plain, full = (tuple(tokenizer(["a"], add_special_tokens=add)["input_ids"][0]) for add in (False, True))
     for start in range(len(full) - len(plain) + 1):
@@ -67,5 +67,5 @@ def start_tokens(tokenizer: Any) -> Tokens:
 
 
 def shortened(context: Tokens, start: Tokens, room: int) -> Tokens:
-    """The end of a context that fits in `room` tokens, behind the tokens that every text begins with."""
+    """`start` and the end of a context, `room` tokens in all; a context that fits stays unchanged."""
     return context if len(context) <= room else start + context[len(context) - max(0, room - len(start)) :]

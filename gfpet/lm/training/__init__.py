@@ -1,4 +1,4 @@
-"""Training."""
+"""Training: one loop for modules, whole models and Bridges."""
 
 from __future__ import annotations
 

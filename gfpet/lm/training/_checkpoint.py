@@ -1,4 +1,4 @@
-"""Resumable training state in safetensors: a killed run goes on bit for bit where its last checkpoint was."""
+"""Resumable training state in safetensors: the next run resumes a killed one, bit for bit, at its last checkpoint."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gfpet.errors import GfpetError
 
 @dataclass
 class Progress:
-    """Where a training run stands."""
+    """Progress of a training run."""
 
     epoch: int = 0
-    """Epochs that are over."""
+    """Finished epochs."""
     batch: int = 0
-    """Optimizer steps taken in the epoch under way."""
+    """Optimizer steps taken in the current epoch."""
     step: int = 0
-    """Optimizer steps in all."""
+    """Optimizer steps in total."""
     best_score: float = float("-inf")
     best_loss: float = float("inf")
-    """Held-out loss beside `best_score`; breaks ties."""
+    """Held-out loss of the epoch with `best_score`; breaks ties."""
     best_epoch: int = 0
     finished: bool = False
 
@@ -38,7 +38,7 @@ def save_checkpoint(
     parameters: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Write the state in one piece: a kill in the middle leaves the one before."""
+    """Write the state atomically: a kill while writing leaves the previous checkpoint."""
     tensors = {f"parameter/{name}": tensor.detach() for name, tensor in parameters.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -47,10 +47,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Progress:
-    """Put parameters and optimizer back as they were; returns the progress.
+    """Restore parameters and optimizer; returns the progress.
 
     Raises:
-        GfpetError: the file is broken, or does not belong to these parameters.
+        GfpetError: the file is broken, or belongs to other parameters.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -82,9 +82,9 @@ def load_checkpoint(path: Path, parameters: Mapping[str, Tensor], optimizer: tor
 
 
 class BestValues:
-    """The best epoch's values: in a file beside the checkpoint, or in memory where there is no checkpoint.
+    """The best epoch's values: in a file beside the checkpoint, or in memory without a checkpoint.
 
-    A copy of all that is trained is a quarter of what AdamW holds for it, and is needed once, at the end.
+    The copy is a quarter of the memory of AdamW training (values, gradients, two moments), and is read only once.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], checkpoint: Path | None) -> None:
@@ -93,17 +93,17 @@ class BestValues:
         self._copies: dict[str, Tensor] = {}
 
     def keep(self) -> None:
-        """The values as they are now are the best."""
+        """Save the current values as the best."""
         if self._path is None:
             self._copies = {name: tensor.detach().cpu().clone() for name, tensor in self._parameters.items()}
         else:
             _write(self._path, {name: tensor.detach() for name, tensor in self._parameters.items()})
 
     def put_back(self) -> None:
-        """Make the parameters what they were at the last `keep`.
+        """Restore the values of the last `keep`.
 
         Raises:
-            GfpetError: the file is gone or broken.
+            GfpetError: the file is missing or broken.
         """
         with torch.no_grad():
             if self._path is None:

@@ -1,4 +1,4 @@
-"""The one training loop. What is trained, and through which model, is the caller's `backward`."""
+"""The one training loop. The caller's `backward` decides what is trained, and through which model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gfpet.lm.training._checkpoint import BestValues, Progress, load_checkpoint,
 from gfpet.memory import Step, no_step
 
 _SETTLED = 0.01
-"""Held-out loss, in nats an example, below which a perfect held-out score ends training: little is left to learn."""
+"""A perfect held-out score ends training once the held-out loss is below this (nats per example)."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; `params.yaml` explains each (sections tune, reference, bridge)."""
+    """How to train; `params.yaml` explains each setting (sections tune, reference, bridge)."""
 
     epochs: int
     batch_size: int
@@ -47,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. The parameters hold the best epoch's values."""
+    """Result of a training run. The parameters hold the best epoch's values."""
 
     steps: int
     epochs: int
@@ -55,19 +55,19 @@ class Outcome:
     best_score: float
     best_loss: float
     resumed_at: int
-    """Optimizer step that the run was resumed at; 0 where it was not."""
+    """Optimizer step at which the run resumed; 0 if it did not resume."""
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller wants to see of a training run; all optional."""
+    """How a caller observes a training run; all optional."""
 
     checkpoint: Path | None = None
     """File to resume from, written every `Settings.checkpoint_every` steps and after each epoch."""
     log: Callable[[str, int, float], None] = lambda *_: None
     """Takes `(series, step, value)`."""
     step: Step = no_step
-    """Opened around each optimizer step with the largest padded size in it."""
+    """Opened around each optimizer step, with the largest padded size of its batches."""
     title: str = "train"
     quiet: bool = False
     """No progress bar."""
@@ -76,11 +76,11 @@ class Hooks:
 NO_HOOKS = Hooks()
 
 Backward = Callable[[Batch, float], Tensor]
-"""`backward(batch, weight)` runs forward and backward of `weight * loss` and returns the loss, detached."""
+"""`backward(batch, weight)` runs the forward and backward pass of `weight * loss`; returns the loss, detached."""
 
 
 def learning_rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
-    """Factor on the learning rate at a step, counted from 0."""
+    """Factor on the learning rate at a step (the first is 0)."""
     rise = math.ceil(warmup * steps)
     if step < rise:
         return (step + 1) / rise
@@ -95,7 +95,7 @@ def learning_rate_factor(step: int, steps: int, schedule: str, warmup: float) ->
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
-    """The order of examples in an epoch: a function of seed and epoch alone, so that a resumed run sees the same."""
+    """Order of the examples in an epoch. Depends on seed and epoch only, so a resumed run uses the same order."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order: list[int] = torch.randperm(count, generator=generator).tolist()
     return order
@@ -113,13 +113,13 @@ def train(
     device: torch.device,
     hooks: Hooks = NO_HOOKS,
 ) -> Outcome:
-    """Train with AdamW until the epochs are over or the held-out score stops rising; keeps the best epoch.
+    """Train with AdamW until the last epoch or until the held-out score stops rising; keeps the best epoch.
 
-    Unless `settings.patience` is 0, a perfect score with next to no loss ends it, too.
+    Unless `settings.patience` is 0, a perfect score with almost no loss ends training, too.
 
     Args:
-        groups: leaf tensors; they are changed in place.
-        evaluate: held-out `(score, loss)` of the parameters as they are; called after every epoch.
+        groups: leaf tensors, changed in place.
+        evaluate: held-out `(score, loss)` of the current parameters; called after every epoch.
 
     Raises:
         NumberError: a loss or a held-out score is not finite; says when, and the likely cause.
@@ -130,7 +130,7 @@ def train(
     optimizer = torch.optim.AdamW(
         [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
         weight_decay=settings.weight_decay,
-        foreach=False,  # on a GPU the default would hold the updates of all parameters at once
+        foreach=False,  # the default on a GPU holds the updates of all parameters at once
     )
     per_step = settings.batch_size * settings.accumulation
     steps_per_epoch = math.ceil(len(encoded) / per_step)
@@ -157,7 +157,7 @@ def train(
                     group["lr"] = wanted.learning_rate * factor
                 chosen = order[number * per_step : (number + 1) * per_step]
                 if settings.accumulation > 1:
-                    # Like lengths together: a batch is padded to its longest row, and the step's sum stays the same.
+                    # Sort by length to reduce padding; the sum over the step stays the same.
                     chosen.sort(key=lambda index: -max(row.size for row in encoded[index].rows))
                 batches = [
                     collate([encoded[index] for index in chosen[start : start + settings.batch_size]], pad=pad)
@@ -193,7 +193,7 @@ def train(
 
 
 def _cause(step: int, groups: Sequence[Group], settings: Settings) -> str:
-    """When a number stopped being finite, why that is likely, and what to do; the end of a sentence."""
+    """When a number became non-finite, the likely cause, and what to do; ends a sentence."""
     if step == 0:
         return (
             "before the first step, so the learning rate is not the cause: the model's own outputs are not finite. Set "
@@ -213,7 +213,7 @@ def _optimizer_step(
     clip: float,
     device: torch.device,
 ) -> float:
-    # Each example counts the same, also in a last batch that is not full.
+    # Weighted by size, so that each example counts the same even in a smaller last batch.
     total = sum(batch.gold.shape[0] for batch in batches)
     weights = [batch.gold.shape[0] / total for batch in batches]
     losses = [backward(batch.to(device), weight) * weight for batch, weight in zip(batches, weights, strict=True)]

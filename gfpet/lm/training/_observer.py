@@ -1,4 +1,4 @@
-"""Who watches a stage's work: the stage's harness, which keeps metrics and checkpoints, or the memory estimate."""
+"""The observer of a stage's work: the stage itself (metrics, checkpoints), or the memory estimate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gfpet.lm.training._loop import Hooks
 from gfpet.memory import Measure, Meter
 
 MakeHooks = Callable[[str, Meter], Hooks]
-"""The hooks of a training run, from its name (`lora-seed0`) and the meter of its phase."""
+"""Makes the hooks of a training run from its name (`lora-seed0`) and the meter of its phase."""
 
 
 @dataclass(frozen=True)

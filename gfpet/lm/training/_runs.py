@@ -1,4 +1,4 @@
-"""Training runs as measured phases: the work of stages `tune` and `reference`, and what the estimate runs of them."""
+"""Training runs as measured phases; stages `tune` and `reference` call them, and so does the memory estimate."""
 
 from __future__ import annotations
 

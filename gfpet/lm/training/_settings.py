@@ -1,4 +1,4 @@
-"""A training section of `params.yaml` as settings of the training loop."""
+"""Training-loop settings from a section of `params.yaml`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gfpet.lm.training._loop import Settings
 
 
 def loop_settings(section: config.Loop) -> Settings:
-    """The training loop's part of a section."""
+    """The settings of a section."""
     return Settings(
         epochs=section.epochs,
         batch_size=section.batch_size,

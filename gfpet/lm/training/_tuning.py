@@ -1,4 +1,4 @@
-"""Tuning by gradients: a module on a frozen model, or all of a model. The large one only comes here as a reference."""
+"""Tuning by gradients: a module on a frozen model, or a whole model. The large model is tuned only as a reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def start_module(kind: str, loaded: LoadedModel, options: Options, data: TaskDat
 
     Args:
         options: the kind's section of `modules` in params.yaml.
-        data: a kind that starts from real text gets the longest training text among the first 64 examples.
+        data: a kind that starts from real text gets the longest of the first 64 training examples.
 
     Raises:
         ModelError: the family has no such target.
@@ -29,7 +29,7 @@ def start_module(kind: str, loaded: LoadedModel, options: Options, data: TaskDat
     """
     longest = max(data.train.encoded[:64], key=lambda example: example.rows[0].size)
     row = longest.rows[0]
-    # A decoder behind an encoder reads a few tokens only; here it reads the encoder's text too.
+    # The decoder of an encoder-decoder reads only a few tokens, so give it the encoder's text too.
     longest = replace(longest, rows=(replace(row, tokens=row.tokens + row.source),))
     texts = collate([longest], pad=data.pad).to(loaded.device).texts
     generator = torch.Generator().manual_seed(seed)
@@ -70,7 +70,7 @@ def tune_all(
     gradient_checkpointing: bool = False,
     hooks: Hooks = NO_HOOKS,
 ) -> Outcome:
-    """Full fine-tuning: every weight of the model is trained, in place."""
+    """Full fine-tuning: trains every weight of the model in place."""
     group = Group(dict(loaded.model.named_parameters()), learning_rate)
     with checkpointing(loaded.model, gradient_checkpointing):
         return _fit(loaded, nullcontext, group, data, settings, seed=seed, hooks=hooks)
@@ -110,13 +110,13 @@ def _fit(
 
 
 Checkpointing = bool | Literal["auto"]
-"""Recompute activations in the backward pass; `auto`: in models of 50M parameters or more."""
-# From this size on, the memory of all activations costs more than the time to compute them twice.
+"""Whether to recompute activations in the backward pass; `auto`: for models of 50M parameters or more."""
+# From this size on, saving activation memory is worth the recomputation.
 _CHECKPOINTED = 50_000_000
 
 
 def wants_checkpointing(setting: Checkpointing, model: torch.nn.Module) -> bool:
-    """What a section's `gradient_checkpointing` means for a model."""
+    """Resolve a section's `gradient_checkpointing` for a model."""
     if setting == "auto":
         return sum(parameter.numel() for parameter in model.parameters()) >= _CHECKPOINTED
     return setting
@@ -124,12 +124,13 @@ def wants_checkpointing(setting: Checkpointing, model: torch.nn.Module) -> bool:
 
 @contextmanager
 def checkpointing(model: Any, enabled: bool) -> Iterator[None]:
-    """Recompute activations in the backward pass; transformers does it only in training mode (dropout is 0 anyway)."""
+    """Recompute activations in the backward pass. Needs training mode in transformers; harmless, as dropout is 0."""
     if not enabled:
         yield
         return
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    # It also hooks the embeddings, so that they ask for gradients, for reentrant checkpointing; and never unhooks them.
+    # Enabling also adds a hook, for reentrant checkpointing, that makes the embeddings require gradients. Nothing
+    # else removes it.
     model.disable_input_require_grads()
     model.train()
     try:

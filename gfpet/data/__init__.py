@@ -1,13 +1,13 @@
-"""Tasks as data: a task is one YAML file, from which rows of any source become examples with metrics.
+"""Tasks as data: a task is one YAML file that turns the rows of a source into examples with metrics.
 
-Adding a task is one file: `task_files/<name>.yaml` in the project (task_files/README.md explains its keys), or
-`gfpet/data/tasks/<name>.yaml` for a shipped one. It says where the rows are, which fields they have, the template of
-the context, the labels with their verbalizers or the candidates, and the metrics. Everything after stage `prepare` sees
-only contexts, candidates and which of them are right (`Example`).
+To add a task, write one file: `task_files/<name>.yaml` in the project (task_files/README.md explains its keys), or
+`gfpet/data/tasks/<name>.yaml` for a shipped task. It gives the source of the rows, their fields, the template of the
+context, the labels with their verbalizers or the candidates, and the metrics. Stages after `prepare` see only examples
+(`Example`): contexts, candidates and the right candidates.
 
-The path of a row: a source (`read_directory`, `read_hub`, `generate_embedded`, `read_files`) gives raw rows with their
-place, `check_rows` refuses broken ones, `build_examples` fills the templates, `split_examples` draws the splits;
-`prepare_task` is all of it. `score`, `interval`, `chance` and `majority` apply a task's metrics.
+A row passes these steps: a source (`read_directory`, `read_hub`, `generate_embedded`, `read_files`) yields raw rows
+with their origins, `check_rows` rejects broken rows, `build_examples` fills the templates, and `split_examples` draws
+the splits. `prepare_task` runs all steps. `score`, `interval`, `chance` and `majority` apply a task's metrics.
 """
 
 from gfpet.data.build import build_examples

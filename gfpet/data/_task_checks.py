@@ -1,4 +1,4 @@
-"""What a task file must hold beyond the types of its keys: names that fit each other. One line for each problem."""
+"""Consistency checks of a task file, beyond the types of its keys. One line for each problem."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
 
 
 def key_problem(detail: Any) -> str:
-    """A problem that pydantic found, with its key, what was found and what is allowed."""
+    """One line for a problem that pydantic found: the key, what was found and what is allowed."""
     location = [part for part in detail["loc"] if part != "[key]"]
     key = ".".join(str(part) for part in location) or "the file"
     kind, found = detail["type"], shown(detail["input"])
@@ -43,7 +43,7 @@ def key_problem(detail: Any) -> str:
 
 
 def problems(task: Task) -> Iterator[str]:
-    """Every problem of a file whose keys have the right types."""
+    """All problems of a file whose keys have the right types."""
     if (task.release is None) == (task.data is None):
         yield "data: give either 'data' (files of your own) or 'release' (a task in the sources of SuperGLUE)"
     if task.data and task.data.eval and task.data.eval_part is not None:
@@ -105,7 +105,7 @@ def _templates(task: Task) -> Iterator[str]:
 
 
 def _of_columns(task: Task, named: Collection[str]) -> Iterator[str]:
-    """Columns that a template may not show."""
+    """Problems with columns that a template may not name."""
     if IDX in named:
         yield f"{{{IDX}}} is the number of the row; it may not be part of the text"
     if task.label in named:

@@ -1,4 +1,4 @@
-"""Rows to examples: the templates filled in."""
+"""Builds examples from rows by filling the templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gfpet.data.task import Task
 
 
 def build_examples(task: Task, split: str, rows: Iterable[Row]) -> list[Example]:
-    """Every example of whole rows, in their order; MultiRC has one for each answer option, ReCoRD one for each query.
+    """All examples of checked rows, in order. MultiRC has one for each answer option, ReCoRD one for each query.
 
     Args:
         split: part of the examples' ids: `<task>/<split>/<idx>`.

@@ -1,4 +1,4 @@
-"""Task files found by name, read and checked."""
+"""Finds, reads and checks task files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from gfpet.errors import DataError, unknown
 
 PREPARED = Path("outputs/prepare")
 TASK_COPY = "task.yaml"
-"""Copy of the file of a task of one's own, beside its examples."""
+"""Copy of a user's task file, beside its examples."""
 
 
 def find_task(name: str, project: Path = Path()) -> Task:
-    """A shipped task, or one of the project's own (`task_files/<name>.yaml`).
+    """A shipped task, or a task of the project (`task_files/<name>.yaml`).
 
     Raises:
-        DataError: there is no such task (names the nearest and all), or its file does not fit.
+        DataError: there is no such task (names the nearest and all), or its file is invalid.
     """
     path = task_file(name, project)
     if path is None:
@@ -42,10 +42,10 @@ def find_task(name: str, project: Path = Path()) -> Task:
 
 
 def scored_task(name: str) -> Task:
-    """The task whose metrics score examples: a shipped one, or the copy that stage `prepare` left with its examples.
+    """The task whose metrics score examples: a shipped task, or the copy that stage `prepare` saved with its examples.
 
     Raises:
-        DataError: there is neither.
+        DataError: neither exists.
     """
     if name in shipped_tasks():
         return shipped_tasks()[name]
@@ -68,7 +68,7 @@ def load_task_file(path: Path) -> Task:
     """Read and check a task file.
 
     Raises:
-        DataError: one line for each key that is unknown, missing or of a value that is not allowed.
+        DataError: one line for each key that is unknown, missing or invalid.
     """
     try:
         values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ def load_task_file(path: Path) -> Task:
     except (YAMLError, ValueError, RecursionError, OSError) as error:
         raise DataError(f"{path} cannot be read as YAML: {type(error).__name__}: {error}") from error
     try:
-        # JSON, since strict Python input would refuse a list for a tuple, and lax input would take "1" for 1.
+        # Validate JSON: strict Python input rejects a list for a tuple, and lax input accepts "1" for 1.
         task = Task.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise _misfit(path, [key_problem(detail) for detail in error.errors()]) from error
@@ -99,7 +99,7 @@ def _named(path: Path) -> Task:
 
 
 def _with_text_keys(value: Any) -> Any:
-    """Keys as text, so that a label may be written `true` or `1`."""
+    """The value with all keys as text, so that a label may be written `true` or `1`."""
     if isinstance(value, dict):
         return {str(as_text(key)): _with_text_keys(item) for key, item in value.items()}
     return [_with_text_keys(item) for item in value] if isinstance(value, list) else value

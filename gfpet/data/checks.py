@@ -1,4 +1,4 @@
-"""Which rows of a source can be used, and why the others cannot."""
+"""Separates valid rows of a source from broken ones, with reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gfpet.data.task import Task
 
 
 def check_rows(task: Task, rows: Iterable[RawRow]) -> tuple[list[Row], list[BrokenRow]]:
-    """Sort the rows of one split into whole and broken ones; a repeated `idx` is broken too."""
+    """Separate the rows of one split into valid and broken ones; a row that repeats an `idx` is broken too."""
     read = FORMATS[task.rows].reader(task)
     whole: list[Row] = []
     broken: list[BrokenRow] = []

@@ -1,4 +1,4 @@
-"""The one form that every task takes: a context, candidates that may follow it, and which of them are right."""
+"""The common form of all tasks: a context, candidates that may follow it, and the right candidates."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from gfpet.errors import DataError
 class Example:
     """One question to a model.
 
-    A model scores each candidate by its mean log-likelihood after the context; the highest is the prediction.
+    A model scores each candidate by its mean log-likelihood after the context, and predicts the highest-scoring one.
     Verbalizer tasks (BoolQ, CB, MultiRC, RTE, WiC) have the same candidates in every example; ranking tasks (COPA,
-    ReCoRD, WSC) have their own in each.
+    ReCoRD, WSC) have different ones in each.
     """
 
     id: str
     """Stable and unique within its task, e.g. `cb/val/17`, `multirc/val/3/12/57`."""
     context: str
-    """What stands before the candidates."""
+    """The text before the candidates."""
     candidates: tuple[str, ...]
-    """At least two continuations, each with the white space that parts it from the context."""
+    """At least two continuations, each with the white space between it and the context."""
     labels: tuple[str, ...]
-    """What each candidate stands for: a class name, a choice, a span, an entity."""
+    """The meaning of each candidate: a class name, a choice, a span, an entity."""
     gold: tuple[int, ...]
     """Indices of the right candidates, at least one."""
     group: str = ""
-    """Examples that one metric looks at together (the question, in MultiRC); empty where there is none."""
+    """Group of examples that metrics treat together (in MultiRC, a question); empty if the example is its own group."""
 
     def __post_init__(self) -> None:
         if len(self.candidates) < 2 or len(self.candidates) != len(self.labels):
@@ -46,7 +46,7 @@ class Example:
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
-    """Write one JSON object a line; returns how many."""
+    """Write JSON lines; returns the number of examples."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with path.open("w", encoding="utf-8") as out:

@@ -1,4 +1,4 @@
-"""Data files of a task of one's own: JSON lines, CSV, TSV or parquet, one row each with its place."""
+"""Data files of a user's task: JSON lines, CSV, TSV or parquet."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _TRAIN, _VAL = "train", "val"
 
 
 def read_files(task: Task, task_file: Path) -> Source:
-    """Rows of a task's own data files, whose paths are relative to the task file.
+    """Rows of a task's own data files; their paths are relative to the task file.
 
-    Where the task file names no `eval`, a part of the rows is drawn by its seed. Rows with the same texts, and rows of
-    the same group, are then on the same side.
+    If the task file has no `data.eval`, the seed draws a part of the `train` rows for evaluation. Rows with the same
+    texts, and rows of the same group, stay on the same side.
 
     Raises:
-        DataError: a file is missing, is of another form, or lacks columns; or there are too few rows to draw from.
+        DataError: a file is missing, has another format, or lacks columns; or there are too few rows to draw from.
     """
     files = task.data
     if files is None:
@@ -68,7 +68,7 @@ def _numbered(at: int, row: RawRow) -> RawRow:
 
 
 def _require_columns(task: Task, task_file: Path, path: Path, rows: list[RawRow]) -> None:
-    """A column that no row has is one mistake in the task file, not one in every row."""
+    """Report a column that no row has once, as an error in the task file, not once per row."""
     tables = [row.value for row in rows if isinstance(row.value, dict)]
     found = list(dict.fromkeys(str(name) for value in tables for name in value if name != IDX))
     for name in columns(task) if tables else ():
@@ -82,7 +82,7 @@ def _require_columns(task: Task, task_file: Path, path: Path, rows: list[RawRow]
 
 
 def _drawn(task: Task, files: Files, rows: list[RawRow]) -> tuple[list[RawRow], list[RawRow]]:
-    """The rows to train with and to evaluate on, in the order of the file."""
+    """Draw the training rows and the evaluation rows, each in the order of the file."""
     keys = [_key(task, row) for row in rows]
     order = sorted(set(keys))
     random.Random(f"eval/{files.seed}").shuffle(order)

@@ -1,4 +1,4 @@
-"""JSON lines, each with its place."""
+"""Reads JSON lines, each with its origin."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gfpet.data.rows import RawRow
 
 
 def json_lines(path: Path, data: bytes) -> Iterator[RawRow]:
-    """Rows of JSON lines; a line that is not UTF-8 or not JSON is a row with a problem."""
-    # Only \n parts lines: str.splitlines would also cut at U+2028, which stands inside strings of the release.
+    """Rows of a JSON-lines file; a line that is not UTF-8 or not JSON gives a row with a problem."""
+    # Split at \n only: str.splitlines also splits at U+2028, which occurs inside strings of the release.
     lines = data.split(b"\n")
     if lines[-1] == b"":
         lines.pop()

@@ -1,7 +1,7 @@
-"""Metrics by the names that task files use. All values are fractions from 0 to 1.
+"""Metrics, by the names that task files use. All values are fractions from 0 to 1.
 
-A metric is a function of sums over groups of examples, so that the score, each bootstrap resample and the expectation
-of a guess go through the same few lines.
+A metric is a function of sums over groups of examples. So one implementation gives the score, every bootstrap resample
+and the expected score of guessing.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Metric:
-    """What examples add to sums, and the value of such sums."""
+    """The terms that examples add to sums, and the metric as a function of the sums."""
 
     sums: Callable[[Sequence[Example], Sequence[Array]], Float[Array, "examples sums"]]
-    """One row for each example, of the probabilities with which each of its candidates is chosen."""
+    """One row of terms per example, from the probability with which each of its candidates is chosen."""
     value: Callable[[Float[Array, "... sums"]], Float[Array, ...]]
-    """The metric of the sums over any number of groups."""
+    """The metric, from the sums over any number of groups."""
     classes: bool = False
     """Whether all examples must have the same candidates."""
     by_group: Callable[[Float[Array, "examples sums"]], Float[Array, " sums"]] | None = None
-    """Sums of one group, of the rows of its examples; None adds them up."""
+    """The row of a group, from the rows of its examples; None adds them up."""
 
 
 def _right(examples: Sequence[Example], chosen: Sequence[Array]) -> Float[Array, " examples"]:
@@ -40,7 +40,7 @@ def _right(examples: Sequence[Example], chosen: Sequence[Array]) -> Float[Array,
 
 
 def _right_of_all(examples: Sequence[Example], chosen: Sequence[Array]) -> Float[Array, "examples 2"]:
-    """Sums: examples (or groups), right ones."""
+    """Sums: number of examples (or groups), number of right ones."""
     right = _right(examples, chosen)
     return np.stack([np.ones_like(right), right], axis=1)
 
@@ -51,12 +51,12 @@ def _second_of_first(sums: Float[Array, "... 2"]) -> Float[Array, ...]:
 
 
 def _whole_group(rows: Float[Array, "examples 2"]) -> Float[Array, 2]:
-    """A group counts once, and is right if all of its examples are."""
+    """A group counts once, and is right if all its examples are."""
     return np.array([1.0, rows[:, 1].prod()])
 
 
 def _by_class(examples: Sequence[Example], chosen: Sequence[Array]) -> Float[Array, "examples sums"]:
-    """Sums, each for every class: true positives, predicted, actual."""
+    """Sums for each class: true positives, predicted, actual."""
     predicted = np.stack(list(chosen))
     actual = np.zeros_like(predicted)
     actual[np.arange(len(examples)), [example.gold[0] for example in examples]] = 1.0
@@ -65,7 +65,7 @@ def _by_class(examples: Sequence[Example], chosen: Sequence[Array]) -> Float[Arr
 
 def _macro(sums: Float[Array, "... sums"]) -> Float[Array, ...]:
     hits, guessed, there = np.split(sums, 3, axis=-1)
-    # A class that neither occurs nor is predicted has no F1 and is left out of the mean, as in scikit-learn.
+    # As in scikit-learn, the mean omits a class that neither occurs nor is predicted: its F1 is undefined.
     seen = guessed + there > 0
     f1 = 2.0 * hits / np.where(seen, guessed + there, 1.0)
     value: Array = f1.sum(-1) / seen.sum(-1)
@@ -73,7 +73,7 @@ def _macro(sums: Float[Array, "... sums"]) -> Float[Array, ...]:
 
 
 def _of_first_class(examples: Sequence[Example], chosen: Sequence[Array]) -> Float[Array, "examples 3"]:
-    """Sums of the first label: true positives, predicted, actual."""
+    """Sums for the first label: true positives, predicted, actual."""
     predicted = np.array([weight[0] for weight in chosen])
     actual = np.array([float(0 in example.gold) for example in examples])
     return np.stack([predicted * actual, predicted, actual], axis=1)
@@ -88,7 +88,7 @@ def _f1(sums: Float[Array, "... 3"]) -> Float[Array, ...]:
 def _of_words(
     measure: Callable[[str, Sequence[str]], float],
 ) -> Callable[[Sequence[Example], Sequence[Array]], Float[Array, "examples 2"]]:
-    """Sums: examples, and a measure of the chosen label's words against those of all right labels."""
+    """Sums: number of examples, and a measure of the chosen label's words against those of all right labels."""
 
     def sums(examples: Sequence[Example], chosen: Sequence[Array]) -> Float[Array, "examples 2"]:
         rows = np.zeros((len(examples), 2))
@@ -116,20 +116,20 @@ def _token_f1(answer: str, gold: str) -> float:
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        # Right examples. In WSC, where the label is false all candidates but the first are gold, so that true is
-        # predicted if candidate 0 wins.
+        # Share of right examples. In WSC, a false label makes all candidates but the first gold, so candidate 0
+        # predicts "true" and any other predicts "false".
         "accuracy": Metric(_right_of_all, _second_of_first),
         # F1 of the first label.
         "f1": Metric(_of_first_class, _f1, classes=True),
-        # Mean of the F1 of every label that occurs or is predicted.
+        # Mean F1 over the labels that occur or are predicted.
         "f1_macro": Metric(_by_class, _macro, classes=True),
-        # Groups with every example right (MultiRC's exact match of a question).
+        # Share of groups with every example right (MultiRC's exact match of a question).
         "group_accuracy": Metric(_right_of_all, _second_of_first, by_group=_whole_group),
-        # Best overlap of words with a right label, and equality with one, after SQuAD's normalization (ReCoRD).
+        # Best word overlap (F1) with a right label, and equality with one, after SQuAD's normalization (ReCoRD).
         "token_f1": Metric(
             _of_words(lambda answer, golds: max(_token_f1(answer, gold) for gold in golds)), _second_of_first
         ),
         "token_match": Metric(_of_words(lambda answer, golds: float(answer in golds)), _second_of_first),
     }
 )
-"""Name to metric. A task file names them under `metrics`."""
+"""Metrics by name. A task file lists names under `metrics`."""

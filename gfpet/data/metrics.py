@@ -1,6 +1,6 @@
-"""A task's metrics of predictions, their bootstrap intervals, and what guessing would score.
+"""A task's metrics of predictions, their bootstrap intervals, and the scores of guessing.
 
-All values are fractions from 0 to 1. The metrics themselves are in `gfpet.data.metric_registry`.
+All values are fractions from 0 to 1. `gfpet.data.metric_registry` defines the metrics.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def score(task: str | Task, examples: Sequence[Example], predictions: Sequence[i
     """The task's metrics and their mean, `score`, as fractions.
 
     Args:
-        task: a task, or the name of one: shipped, or prepared in this folder.
-        predictions: index of the candidate chosen, for each example.
+        task: a task, or the name of a task that is shipped or prepared in this folder.
+        predictions: index of the chosen candidate of each example.
 
     Raises:
-        DataError: no examples, another number of predictions, a prediction that is no candidate, an unknown task, or
-            candidates that differ between examples where a metric needs the same.
+        DataError: no examples, a wrong number of predictions, a prediction out of range, an unknown task, or
+            candidates that differ between examples although a metric needs the same ones.
     """
     _check(examples, predictions)
     return _scores(_task(task), examples, _certain(examples, predictions))
@@ -45,7 +45,7 @@ def interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The interval of one metric, as `intervals` computes it.
+    """The bootstrap interval of one metric; see `intervals`.
 
     Args:
         metric: one of the task's metrics, or `score`.
@@ -68,7 +68,7 @@ def intervals(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap intervals of all metrics of a task, drawing whole groups with replacement.
+    """Percentile bootstrap intervals of all metrics of a task; resamples whole groups with replacement.
 
     Args:
         confidence: share of the resamples between the two ends.
@@ -84,7 +84,7 @@ def intervals(
     values: list[dict[str, Array]] = []
     for start in range(0, resamples, _CHUNK):
         drawn = draw.integers(groups, size=(min(_CHUNK, resamples - start), groups))
-        # How often each group was drawn; weights, not copies of rows, keep this small for ReCoRD's 10,000.
+        # Count how often each group was drawn: copies of rows would need much memory for ReCoRD's 10,000.
         counts = np.stack([np.bincount(row, minlength=groups) for row in drawn]).astype(np.float64)
         values.append(_with_score({name: each.value(counts @ table) for name, (each, table) in tables.items()}))
     tail = (1.0 - confidence) / 2.0
@@ -96,9 +96,9 @@ def intervals(
 
 
 def chance(task: str | Task, examples: Sequence[Example]) -> dict[str, float]:
-    """What choosing a candidate uniformly at random scores.
+    """The score of choosing a candidate uniformly at random.
 
-    The expectation, for accuracies and measures of words; for F1 of classes the F1 of the expected counts.
+    For accuracies and word measures this is the expectation; for class F1, the F1 of the expected counts.
     """
     _check(examples, None)
     even = [np.full(len(example.candidates), 1.0 / len(example.candidates)) for example in examples]
@@ -106,7 +106,7 @@ def chance(task: str | Task, examples: Sequence[Example]) -> dict[str, float]:
 
 
 def majority(task: str | Task, examples: Sequence[Example]) -> dict[str, float]:
-    """What the best single index scores when it is always chosen: the commonest class of a task with labels."""
+    """The score of always choosing the index that is right most often: in a task with labels, the commonest class."""
     _check(examples, None)
     everywhere = range(min(len(example.candidates) for example in examples))
     right = Counter(index for example in examples for index in example.gold)
@@ -119,7 +119,7 @@ def _task(task: str | Task) -> Task:
 
 
 def _groups(examples: Sequence[Example]) -> list[list[int]]:
-    """Indices of the examples of each group; an example without a group is one of its own."""
+    """Indices of the examples of each group; an example without a group is its own group."""
     groups: dict[str, list[int]] = {}
     for index, example in enumerate(examples):
         groups.setdefault(example.group or example.id, []).append(index)
@@ -129,7 +129,7 @@ def _groups(examples: Sequence[Example]) -> list[list[int]]:
 def _tables(
     metrics: Mapping[str, str], examples: Sequence[Example], chosen: Sequence[Array]
 ) -> Iterator[tuple[str, Metric, Float[Array, "groups sums"]]]:
-    """For each metric its sums by group, where `chosen` holds each example's probabilities of its candidates."""
+    """Each metric's sums by group, where `chosen` has the probability of each candidate of each example."""
     groups = _groups(examples)
     for name, metric in ((name, METRICS[key]) for name, key in metrics.items()):
         if metric.classes and len({len(example.candidates) for example in examples}) > 1:
@@ -155,7 +155,7 @@ def _with_score(values: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _certain(examples: Sequence[Example], predictions: Sequence[int]) -> list[Array]:
-    """All weight on the candidate chosen."""
+    """Probability 1 for the chosen candidate."""
     weights = [np.zeros(len(example.candidates)) for example in examples]
     for weight, index in zip(weights, predictions, strict=True):
         weight[index] = 1.0

@@ -1,4 +1,4 @@
-"""One task's rows to its three files of examples and their manifest."""
+"""Turns one task's rows into three files of examples and a manifest."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def prepare_task(
     The same source and arguments give the same bytes.
 
     Args:
-        output: the task's folder; made if need be.
-        train_size: examples to train with, as in `split_examples`; likewise `dev_size`, `eval_size` and `seed`.
+        output: the task's folder; made if missing.
+        train_size: number of training examples; see `split_examples`, also for `dev_size`, `eval_size` and `seed`.
 
     Returns:
         The manifest: counts, hashes, source and revision, seed, the task's version, notes on the source and on sizes
-        that could not be reached.
+        that were not reached.
 
     Raises:
-        BrokenRowsError: rows of either split cannot be used; has all of them.
+        BrokenRowsError: either split has broken rows; the error lists all of them.
         DataError: too few rows.
     """
     train, train_broken = check_rows(task, source.train.rows)

@@ -1,4 +1,4 @@
-"""Rows of a source, before and after they are checked, and the error that lists the broken ones."""
+"""Rows of a source before and after the checks, and the error that lists broken rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class RawRow:
-    """A row as a source gave it, not yet checked."""
+    """A row from a source, before the checks."""
 
     origin: str
-    """Where it stands: `<file>:<line>`, counted from 1."""
+    """Its place: `<file>:<line>`, counted from 1."""
     value: object
-    """The decoded JSON value; meaningless where there is a problem."""
+    """The decoded value; meaningless if there is a problem."""
     problem: str = ""
-    """Why it could not be decoded; empty where it could."""
+    """Why decoding failed; empty if it did not."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Row:
     idx: int
     """Unique within its split; part of the ids of its examples."""
     value: Any
-    """What the task's row format makes of it: columns and values, or a model of the release's nested row."""
+    """Parsed by the task's row format: columns and values, or a pydantic model of the release's nested row."""
 
 
 @dataclass(frozen=True)
 class BrokenRow:
-    """A row that cannot be used, and every reason."""
+    """A broken row, with every reason."""
 
     origin: str
     reasons: tuple[str, ...]
@@ -45,7 +45,7 @@ class BrokenRow:
 
 
 class BrokenRowsError(DataError):
-    """Rows of a source cannot be used. `rows` has all of them, the text the first 20."""
+    """A source has broken rows. `rows` has all of them, the message the first 20."""
 
     def __init__(self, rows: Sequence[BrokenRow]) -> None:
         self.rows = tuple(rows)
@@ -59,7 +59,7 @@ class BrokenRowsError(DataError):
 
 
 def shown(value: object) -> str:
-    """A value of a row or a file as an error shows it: in ASCII, at most 60 characters."""
+    """A value formatted for an error message: in ASCII, at most 60 characters."""
     if value is None:
         return "null"
     text = ascii(value)

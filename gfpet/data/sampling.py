@@ -1,4 +1,4 @@
-"""Which examples are trained on, which are held out, which are evaluated: drawn by a seed, by whole groups."""
+"""Draws the examples to train on, to hold out and to evaluate on: by a seed, in whole groups."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ DEV_PART = 0.2
 
 @dataclass(frozen=True)
 class Splits:
-    """What the stages after `prepare` read. No example (and no group) is in two of them."""
+    """The splits that later stages read. No example and no group is in two of them."""
 
     train: list[Example]
     dev: list[Example]
     eval: list[Example]
     notes: tuple[str, ...] = ()
-    """Where a size asked for could not be had."""
+    """One note for each requested size that was not reached."""
 
 
 def split_examples(
@@ -33,14 +33,14 @@ def split_examples(
     eval_size: int | None,
     seed: int,
 ) -> Splits:
-    """Hold `dev_size` examples out of `train`, then draw the rest of the sizes.
+    """Hold `dev_size` examples out of `train`, then draw the training and evaluation examples.
 
-    Groups (the answer options of one MultiRC question) stay whole, so a size is reached, but may be passed by the rest
-    of a group. At most a fifth of `train` is held out, at least one group. The held-out slice does not depend on
-    `train_size`, and a smaller sample is part of a larger one of the same seed. Examples keep their order.
+    Groups (the answer options of one MultiRC question) stay whole, so a split may exceed its size by the rest of a
+    group. The held-out part is at most a fifth of `train`, but at least one group. It does not depend on `train_size`,
+    and a smaller sample is a subset of a larger one of the same seed. Examples keep their order.
 
     Raises:
-        DataError: fewer than two groups to train with, or none to evaluate on.
+        DataError: fewer than two groups to train on, or no examples to evaluate on.
     """
     groups = _grouped(train)
     if len(groups) < 2 or not evaluation:
@@ -80,7 +80,7 @@ def _shuffled(groups: list[list[Example]], seed: str) -> list[list[Example]]:
 
 
 def _reach(groups: Sequence[Sequence[Example]], size: int) -> int:
-    """How many groups it takes to have at least `size` examples; all, if there are fewer."""
+    """Number of leading groups that hold at least `size` examples; all groups if there are fewer examples."""
     total = 0
     for count, group in enumerate(groups, start=1):
         total += len(group)

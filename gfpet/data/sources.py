@@ -1,6 +1,6 @@
-"""Where the rows of a shipped task come from: the official release, the Hugging Face hub, or the synthetic benchmark.
+"""Sources of a shipped task's rows: the official release, the Hugging Face hub, or the synthetic benchmark.
 
-Each source gives the rows of both splits in the form of the official release, with their origin, unchecked.
+Each source returns the rows of both splits in the form of the official release, with their origins, unchecked.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ EMBEDDED_EVAL = 500
 
 @dataclass(frozen=True)
 class RawSplit:
-    """One split as a source gave it."""
+    """One split from a source."""
 
     rows: tuple[RawRow, ...]
     name: str
     """File or split name at the source."""
     sha256: str
-    """Of the source file's bytes, or of the rows as canonical JSON where there is no file of the release."""
+    """SHA-256 of the source file's bytes, or of the rows as canonical JSON if there is no such file."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The labelled splits of one task, and what they are."""
+    """The labelled splits of one task, and their provenance."""
 
     kind: str
-    """`directory`, `hub`, `embedded`, or `files` of a task of one's own."""
+    """`directory`, `hub`, `embedded`, or `files` (a user's task)."""
     id: str
-    """The folder, the data set on the hub, `gfpet.synthetic`, or the task file."""
+    """The folder, the hub data set, `gfpet.synthetic`, or the task file."""
     revision: str | None
-    """Commit of the data set on the hub, or seed of the synthetic benchmark; None for files, which have hashes."""
+    """Commit of the hub data set, or seed of the synthetic benchmark; None for files, which have hashes."""
     train: RawSplit
     val: RawSplit
     notes: tuple[str, ...] = ()
-    """What the user should know."""
+    """Notes for the user."""
 
     def __str__(self) -> str:
         return f"{self.id}@{self.revision}" if self.revision else self.id
@@ -57,10 +57,10 @@ class Source:
 def read_directory(task: Task, root: str | Path) -> Source:
     """Rows of `<root>/<Task>/{train,val}.jsonl`, the layout of the official release.
 
-    Lines that are not UTF-8 or not JSON come back as rows with a problem.
+    A line that is not UTF-8 or not JSON gives a row with a problem.
 
     Raises:
-        DataError: a folder or file is missing; says what is there instead.
+        DataError: a folder or file is missing; lists what is there instead.
     """
     release = _release(task)
     splits = {}
@@ -75,14 +75,14 @@ def read_directory(task: Task, root: str | Path) -> Source:
 
 
 def read_hub(task: Task, hub_id: str, revision: str) -> Source:
-    """Rows of a data set in the form of `aps/super_glue` (a configuration for each task, int labels, flat rows).
+    """Rows of a data set in the form of `aps/super_glue` (one configuration per task, integer labels, flat rows).
 
     Args:
         hub_id: name on the hub, or a local folder of the same form.
         revision: commit of the data set; unused for a local folder.
 
     Raises:
-        DataError: it cannot be loaded, or has other columns.
+        DataError: the data set cannot be loaded, or lacks columns.
     """
     import datasets
     from datasets.exceptions import DatasetsError
@@ -105,7 +105,7 @@ def read_hub(task: Task, hub_id: str, revision: str) -> Source:
 
 
 def from_hub(task: Task, name: str, columns: Sequence[str], rows: Iterable[Flat]) -> Iterator[RawRow]:
-    """Rows of one split of the hub in the form of the release.
+    """Convert rows of one hub split to the form of the release.
 
     A row's origin is `<name>:<number of its first row on the hub>`.
 
@@ -129,8 +129,8 @@ def generate_embedded(
 
     Args:
         seed: draws the rows.
-        train_size: examples to train with; None takes 2000, since there is no "all".
-        dev_size: examples to hold out; enough rows are made that these are no more than a fifth.
+        train_size: examples to train on; None takes 2000, because a generator has no "all".
+        dev_size: examples to hold out; makes enough rows that this is at most a fifth.
         eval_size: examples to evaluate on; None takes 500.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Templates: text with `{field}` in it. `{{` and `}}` stand for braces."""
+"""Templates: text with `{field}` placeholders. `{{` and `}}` are literal braces."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from string import Formatter
 
 @cache
 def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Literal text, and the field after it (None at the end).
+    """Pairs of literal text and the field after it (None at the end).
 
     Raises:
-        ValueError: what of it is no plain `{field}`.
+        ValueError: a placeholder is not a plain `{field}`, or braces are unbalanced.
     """
     parts = []
     for text, field, layout, conversion in Formatter().parse(template):
@@ -25,14 +25,14 @@ def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def placeholders(template: str) -> list[str]:
-    """Fields that a template names, each once, in order.
+    """The fields of a template, each once, in order.
 
     Raises:
-        ValueError: unbalanced braces, or more than a name in them.
+        ValueError: unbalanced braces, or braces with more than a name.
     """
     return list(dict.fromkeys(field for _, field in _parts(template) if field is not None))
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:
-    """The template with its fields put in; braces inside of a field's text stay as they are."""
+    """The template with its fields filled in; braces in a field's text stay unchanged."""
     return "".join(text + (fields[field] if field is not None else "") for text, field in _parts(template))

@@ -1,7 +1,7 @@
-"""Row formats: how the rows of one task become examples.
+"""Row formats: how a task's rows become examples.
 
-`flat` takes one row of columns and makes one example, and is all that a task file needs. Three tasks of SuperGLUE have
-nested rows; each has a file here, and its task file names it (`rows: multirc`).
+`flat` makes one example of one row of columns, and suits most tasks. Three tasks of SuperGLUE have nested rows; each
+has its own format here, which its task file names (`rows: multirc`).
 """
 
 from gfpet.data.formats import flat, multirc, record, wsc

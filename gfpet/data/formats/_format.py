@@ -1,4 +1,4 @@
-"""What a row format is made of."""
+"""The interface of a row format."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ Flat = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RowFormat:
-    """How rows of one form are checked and become examples. Every function takes the task first."""
+    """Functions that check rows of one format and make examples of them. Each takes the task first."""
 
     reader: Callable[[Task], Callable[[object], Any]]
-    """Makes the check of a row. It returns what `examples` takes, and raises ValueError (pydantic's ValidationError is
-    one) with every reason why the row is broken."""
+    """Makes a function that checks a row and parses it for `examples`. It raises ValueError (or pydantic's
+    ValidationError, a subclass) with every reason why the row is broken."""
     examples: Callable[[Task, str, Any], Iterator[Example]]
-    """Examples of a checked row; the text is `<task>/<split>/<idx>` and begins each example's id."""
+    """Examples of a checked row. The text argument, `<task>/<split>/<idx>`, begins each example's id."""
     hub_columns: Callable[[Task], Collection[str]]
-    """Columns of the hub's table."""
+    """Required columns of the hub's table."""
     from_hub: Callable[[Task, str, Iterable[tuple[int, Flat]]], Iterator[RawRow]]
-    """Rows in the form of the release, of the hub's numbered rows; the text is the split's name for origins."""
+    """Converts the hub's numbered rows to the form of the release. The text argument names the split, for origins."""
     context_fields: frozenset[str] | None = None
-    """What the template may name; None for any column."""
+    """Fields that the template may name; None allows any column."""
     candidate_fields: frozenset[str] | None = None
-    """What the candidates' template may name; None for `candidate` and any column."""
+    """Fields that the candidates' template may name; None allows `candidate` and any column."""
     groups: frozenset[str] | None = frozenset()
-    """What `group` may be; None for any column."""
+    """Allowed values of `group`; None allows any column."""
     columns: bool = False
-    """Whether the task file says which columns a row has (`fields`, `spans`, `label`, columns of candidates)."""
+    """Whether the task file defines the columns of a row (`fields`, `spans`, `label`, columns of candidates)."""
     labels: frozenset[str] | None = None
-    """Labels that the task file must have; None for any, or candidates of each row's own."""
+    """Labels that the task file must have; None allows any labels, or candidates."""
     makes_candidates: bool = False
-    """Whether the rows hold the candidates, so that the task file has no `labels`."""
+    """Whether the rows contain the candidates, so that the task file has no `labels`."""

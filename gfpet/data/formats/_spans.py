@@ -1,12 +1,13 @@
 """Other spans of a WSC text that a pronoun might refer to, by a fixed rule without a parser.
 
-SuperGLUE's WSC names one span; ranking needs others to set beside it. The rule, on words parted by white space:
+SuperGLUE's WSC names one span; ranking needs alternatives. The rule works on words separated by white space:
 
-1. Names: longest runs of capitalised words. Function words (pronouns, articles, conjunctions and other openers of a
-   sentence) are never part of a run; punctuation or a possessive ending at a word ends it, save after titles (`Mr.`).
-2. Then pairs of an article or possessive and the lower-case word after it (`the piano`), if that is no function word.
-3. Left out: words of span 1 and of the pronoun themselves, spans that share a content word with span 1, repetitions.
-4. The first four in this order. If none is left, the pronoun itself.
+1. Names: longest runs of capitalised words. Function words (pronouns, articles, conjunctions and other sentence
+   openers) are never part of a run. Punctuation or a possessive ending after a word ends the run, except after titles
+   (`Mr.`).
+2. Then nouns: an article or possessive and the lower-case word after it (`the piano`), unless a function word.
+3. Excluded: the words of span 1 and of the pronoun, spans that share a content word with either, repetitions.
+4. Take the first four in this order. If there are none, take the pronoun.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def other_spans(text: str, span: str, span_index: int, pronoun: str, pronoun_ind
 
     Args:
         span: the span in question (SuperGLUE's span 1).
-        span_index: its first word, counting words parted by white space.
+        span_index: index of its first word, counting words separated by white space.
         pronoun: the pronoun (span 2).
-        pronoun_index: its first word.
+        pronoun_index: index of its first word.
     """
     words = text.split()
     taken = {*range(span_index, span_index + len(span.split()))}
@@ -56,7 +57,7 @@ def other_spans(text: str, span: str, span_index: int, pronoun: str, pronoun_ind
 
 
 def _core(word: str) -> str:
-    """The word without punctuation around it and without a possessive ending."""
+    """The word without surrounding punctuation and possessive ending."""
     bare = word if word.lower() in _TITLES else word.strip(_EDGES)
     for ending in ("'s", "’s"):
         bare = bare.removesuffix(ending)
@@ -74,7 +75,7 @@ def _names(words: list[str], taken: set[int]) -> Iterator[str]:
         named = core[:1].isupper() and core.lower() not in _FUNCTION_WORDS and position not in taken
         if named:
             run.append(core)
-        # What stands after the bare word (a comma, a possessive ending) parts it from the next one.
+        # Text after the bare word (a comma, a possessive ending) ends the run.
         if run and (not named or (word.lower() not in _TITLES and not word.endswith(core))):
             yield " ".join(run)
             run = []

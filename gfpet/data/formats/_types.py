@@ -1,4 +1,4 @@
-"""Types of values in rows, strict: 1 is no boolean and "1" no integer."""
+"""Strict types of values in rows: 1 is not a boolean, and "1" is not an integer."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ Number = Annotated[Any, AfterValidator(_number)]
 
 
 class StrictRow(BaseModel):
-    """Keys that no task needs are left aside."""
+    """Base of row models; ignores unknown keys."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
 def within(name: str, start: int, end: int, length: int, unit: str = "characters") -> None:
-    """Raises ValueError unless start to end (exclusive) is a span of a text of that length."""
+    """Raise ValueError unless `start` to `end` (exclusive) is a non-empty span of a text of that length."""
     if not 0 <= start < end <= length:
         raise ValueError(f"{name}: {start} to {end} (exclusive) is not within the {length} {unit} of the text")
 
 
 def distinct(name: str, indices: Sequence[int]) -> None:
-    """Raises ValueError if an index occurs twice."""
+    """Raise ValueError if an index occurs twice."""
     if len(set(indices)) != len(indices):
         raise ValueError(f"{name}: an idx occurs twice")
 
 
 def as_text(value: object) -> object:
-    """A value of a table as the text that a task file writes for it; what is no text, number or boolean stays.
+    """A value of a table as text in a task file's notation; only numbers and booleans change.
 
     >>> as_text(True), as_text(3), as_text(3.0), as_text("yes"), as_text(None)
     ('true', '3', '3', 'yes', None)

@@ -1,4 +1,4 @@
-"""Flat rows: columns that the task file names, and one example for each row."""
+"""Flat rows: the task file names the columns, and each row gives one example."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gfpet.data.task import Candidates, RowField, Task
 from gfpet.data.templates import fill, placeholders
 
 IDX = "idx"
-"""Column with the row's number. Rows of one's own files get the number of their line."""
+"""Column with the row's number. In a user's data files, rows are numbered from 1."""
 CANDIDATE = "candidate"
-"""What stands for a candidate in the candidates' template."""
+"""Placeholder of the candidate in the candidates' template."""
 
 _literal: Any = Literal
 _PLAIN: Mapping[str, Any] = {
@@ -35,7 +35,7 @@ _Scalar = Annotated[Any, AfterValidator(_scalar)]
 
 
 def columns(task: Task) -> list[str]:
-    """Every column that a row must have: the declared ones, then those that the rest of the task file names."""
+    """Every required column of a row: first the declared ones, then those that other keys of the task file name."""
     candidates = task.candidates
     named = [*task.fields, *placeholders(task.template)]
     if candidates:
@@ -67,7 +67,7 @@ def _labels(task: Task) -> Any:
 
 def _reader(task: Task) -> Callable[[object], dict[str, Any]]:
     names = [IDX, *(name for name in columns(task) if name != IDX)]
-    # Columns are aliases, since a field of a model may not have every name that a column may have.
+    # Columns are aliases, because not every column name is a valid name of a model field.
     types: dict[str, Any] = {f"f{at}": (_type(task, name), Field(alias=name)) for at, name in enumerate(names) if at}
     model = create_model("Row", __base__=StrictRow, f0=(Index, Field(alias=IDX)), **types)
 
@@ -92,7 +92,7 @@ def _given(task: Task, row: Flat) -> Sequence[str]:
 
 
 def _right(task: Task, row: Flat) -> int:
-    """Index of the right candidate: the label is its text, or its number from 0."""
+    """Index of the right candidate. The label is its text, or its number from 0."""
     given, label = list(_given(task, row)), row[task.label]
     for index, text in enumerate(given):
         if text in given[:index]:
@@ -109,7 +109,7 @@ def _right(task: Task, row: Flat) -> int:
 
 
 def _prepared(value: object, field: RowField | None) -> str:
-    """A value as the template shows it."""
+    """A value as text for the template, with the edits of its field."""
     text = str(as_text(value))
     if field is None:
         return text
@@ -138,7 +138,7 @@ def _examples(task: Task, name: str, row: Flat) -> Iterator[Example]:
 
 
 def _from_hub(task: Task, name: str, rows: Iterable[tuple[int, Flat]]) -> Iterator[RawRow]:
-    """On the hub labels are numbers; -1 (unlabelled) and unknown ones become None, which the check reports."""
+    """Hub labels are numbers; -1 (unlabelled) and unknown ones become None, which the check reports."""
     field = task.fields.get(task.label)
     classes: Sequence[object] = tuple(task.labels or range(len((task.candidates or Candidates()).fields or ())))
     if field and field.type == "boolean":

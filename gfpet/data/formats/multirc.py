@@ -1,7 +1,6 @@
 """MultiRC: a passage with questions, each with answer options; one example for each option.
 
-The official files bend their form in one place that is accepted here: three answer options of the training split are
-empty.
+Empty answer options are allowed, because the official training split has three.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class MultircAnswer(StrictRow):
 
 
 class MultircQuestion(StrictRow):
-    """A question and its answer options, any number of which are right."""
+    """A question and its answer options; any number of them may be right."""
 
     idx: Index
     question: Text

@@ -1,4 +1,4 @@
-"""ReCoRD: a passage with entities, and queries with a gap that an entity fills; one example for each query."""
+"""ReCoRD: a passage with entities, and queries with a gap for an entity; one example for each query."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PLACEHOLDER = "@placeholder"
 
 
 class RecordSpan(StrictRow):
-    """Characters of the passage, the end inclusive."""
+    """Character offsets in the passage; the end is inclusive."""
 
     start: int
     end: int
 
 
 class RecordPassage(StrictRow):
-    """A news text and the entities in it."""
+    """A news text and its entities."""
 
     text: Text
     entities: list[RecordSpan]
@@ -42,7 +42,7 @@ class RecordPassage(StrictRow):
 
     @property
     def names(self) -> list[str]:
-        """Distinct texts of the entities in the order of their first mention in the list."""
+        """Distinct texts of the entities, in the order of the list."""
         return list(dict.fromkeys(self.text[span.start : span.end + 1] for span in self.entities))
 
 
@@ -80,7 +80,7 @@ class RecordRow(StrictRow):
 
 
 def _examples(task: Task, name: str, row: RecordRow) -> Iterator[Example]:
-    """The query is cut at its first placeholder; white space before the cut belongs to the candidate."""
+    """Cut the query at its first placeholder; white space before the cut goes to the candidate."""
     template = (task.candidates or Candidates()).template
     entities = row.passage.names
     for query in row.qas:
@@ -122,9 +122,10 @@ def _from_hub(_: Task, name: str, rows: Iterable[tuple[int, Flat]]) -> Iterator[
 
 
 def _spans(row: Flat) -> tuple[list[dict[str, int]], list[str]]:
-    """Entity spans in the order of the passage with inclusive ends, and the entities that are not in it.
+    """Entity spans with inclusive ends, and the entities that are not in the passage.
 
-    `entities` has no order on the hub (it was a set); `entity_spans`, where there, has the offsets with exclusive ends.
+    On the hub, `entities` is unordered (it was a set), so these spans are sorted by place. `entity_spans`, if present,
+    has offsets with exclusive ends.
     """
     spans = row.get("entity_spans")
     if spans:

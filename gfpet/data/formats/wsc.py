@@ -1,7 +1,7 @@
-"""WSC: a text, a span of it and a pronoun; the span is ranked among other spans of the text.
+"""WSC: a text, a span of it and a pronoun; the model ranks the span among other spans of the text.
 
-The official files bend their form in one place that is accepted here: about a hundred spans differ from the words at
-their index in case, punctuation or (once) position, so that a span's index is only held within the text.
+The check only requires a span's index to lie within the text, because in the official files about a hundred spans
+differ from the words at their index in case, punctuation or (once) position.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TARGET = ("span1_index", "span1_text", "span2_index", "span2_text")
 
 
 class WscTarget(StrictRow):
-    """A span and a pronoun; an index counts the words of the text, parted by white space."""
+    """A span and a pronoun; indices count the words of the text, separated by white space."""
 
     span1_index: int
     span1_text: Text
@@ -50,7 +50,7 @@ class WscRow(StrictRow):
 
 
 def _examples(task: Task, name: str, row: WscRow) -> Iterator[Example]:
-    """The span in question is candidate 0; where it is not what is meant, every other one counts as right."""
+    """Span 1 is candidate 0. If the pronoun does not refer to it, every other candidate is right."""
     target = row.target
     others = other_spans(row.text, target.span1_text, target.span1_index, target.span2_text, target.span2_index)
     spans = (target.span1_text, *others)
@@ -65,7 +65,7 @@ def _examples(task: Task, name: str, row: WscRow) -> Iterator[Example]:
 
 
 def _from_hub(_: Task, name: str, rows: Iterable[tuple[int, Flat]]) -> Iterator[RawRow]:
-    """The hub has the target's fields at the top level, and the label as a number."""
+    """The hub has the target's fields at the top level, and a numeric label."""
     for number, row in rows:
         value = {key: item for key, item in row.items() if key not in _TARGET}
         value["target"] = {key: row[key] for key in _TARGET}

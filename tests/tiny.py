@@ -157,7 +157,8 @@ def tiny_module(
     with torch.inference_mode():  # a frozen model may be asked in it alone
         options = options or tiny_options(kind)
         module = KINDS[kind].start(model, family, options, texts, torch.Generator().manual_seed(seed))
-    return shaken(module, seed)
+    # Starts from text are much alike.
+    return shaken(module, seed, size=0.3 if registry.KINDS[kind].positions is None else 1.0)
 
 
 VERBALIZER = [

@@ -84,6 +84,13 @@ KINDS: dict[str, KindEntry] = {
             scalable=False,
             positions="length",
         ),
+        KindEntry(
+            "vera",
+            "gfpet.lm.modules.vera:VERA",
+            {"rank": 64, "target_modules": ("attn.q", "attn.v")},
+            learning_rate=1e-2,
+            marker="P",
+        ),
     )
 }
 FAMILIES: dict[str, FamilyEntry] = {

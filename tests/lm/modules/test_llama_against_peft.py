@@ -89,3 +89,28 @@ def test_soft_prompt_equals_peft(kind: str) -> None:
         theirs.prompt_encoder["default"].embedding.weight.copy_(module.tensors["embeddings.prompt"][0])
         expected = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, 4:]
     assert torch.allclose(ours, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_vera_equals_peft(kind: str) -> None:
+    """peft shares A and B of the largest sizes, and each target takes as much of them as it is wide."""
+    model, ids = tiny_llama(kind=kind, layers=3), some_ids()
+    config = peft.VeraConfig(r=4, target_modules=["q_proj", "v_proj"], vera_dropout=0.0)
+    theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    a, b = (getattr(theirs.base_model, f"vera_{part}")["default"] for part in "AB")
+    started = tiny_module("vera", model, family=LLAMA)
+    tensors = dict(started.tensors)
+    for name in ("attn.q", "attn.v"):
+        tensors[f"{name}.A"] = a[:, : tensors[f"{name}.A"].shape[2]].detach().repeat(3, 1, 1)
+        tensors[f"{name}.B"] = b[: tensors[f"{name}.B"].shape[1]].detach().repeat(3, 1, 1)
+    module = started.with_tensors(tensors)
+    with inserted(model, LLAMA, module):
+        ours = logits_of(model, ids)
+    with torch.no_grad():
+        for name in ("attn.q", "attn.v"):
+            for layer in range(3):
+                linear = theirs.base_model.model.model.layers[layer].get_submodule(LLAMA.target(name).path)
+                linear.vera_lambda_d["default"].copy_(module.tensors[f"{name}.d"][layer])
+                linear.vera_lambda_b["default"].copy_(module.tensors[f"{name}.b"][layer])
+        assert torch.allclose(logits_of(theirs, ids), ours, atol=1e-4)
+        assert not torch.allclose(logits_of(model, ids), ours, atol=1e-2)

@@ -1,13 +1,13 @@
 """VeRA (Kopiczko et al. 2024, arXiv:2310.11454): `y = x W + Λ_b B Λ_d A x`; A and B are random, b and d are trained.
 
-A and B are drawn once and shared by all blocks and targets, each of which takes as many rows and columns of them as it
-is wide, as in Hugging Face `peft`. At the start d is 0.1 and b is zero.
+All blocks and targets share one random A and B; each target takes as many of their rows and columns as it is wide, as
+in Hugging Face `peft`. d starts at 0.1, b at zero.
 
-Carrying it over: the update of rank r goes over as a whole, `P Λ_b B Λ_d A Q`. No b of the large model gives that with
-the same B, since `P Λ_b B` is not `Λ_b' B`. So b and d are multiplied into B and A first (`Kind.folded`), and what is
-plugged has only these two. It is exact for every P and Q, its rank stays r, and with identity maps it is the module of
-S. IA3 (arXiv:2205.05638) scales coordinates instead, and a map between two models keeps no coordinate: of `P Λ Q` a
-vector of scales would hold the diagonal alone. DoRA (arXiv:2402.09353) divides by the norms of its own model's weights.
+Plugging maps the whole update of rank r: `P Λ_b B Λ_d A Q`. No b of the large model gives this with the same B, because
+`P Λ_b B` is not of the form `Λ_b' B`. So `Kind.folded` first multiplies b and d into B and A, and the plugged module has
+only these two. This is exact for every P and Q, keeps the rank r, and gives S's module if P and Q are identities. IA3
+(arXiv:2205.05638) cannot be plugged this way: its vector of scales holds only the diagonal of `P Λ Q`. Neither can DoRA
+(arXiv:2402.09353), which divides by the norms of its own model's weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _targets(family: Family, options: Options) -> tuple[str, ...]:
 
 
 def _start(model: nn.Module, family: Family, options: Options, _: Texts, generator: torch.Generator) -> PetModule:
-    """A VeRA module that changes nothing yet.
+    """A VeRA module without effect yet.
 
     Shapes: `<target>.A [n, rank, d_in]`, `<target>.B [n, d_out, rank]`, Kaiming-uniform; `<target>.d [n, rank]`,
     `<target>.b [n, d_out]`.
@@ -61,7 +61,7 @@ def _options_of(module: PetModule) -> Options:
 
 
 def _folded(module: PetModule) -> PetModule:
-    """The same update with `A ← Λ_d A`, `B ← Λ_b B`, and without d and b; differentiable in all of them."""
+    """The same update with `A ← Λ_d A`, `B ← Λ_b B`, without d and b; differentiable in A, B, b and d."""
     tensors = {}
     for name, tensor in module.tensors.items():
         target, part = split_name(name)
@@ -82,7 +82,7 @@ VERA = Kind(
     targets=_targets,
     start=_start,
     options_of=_options_of,
-    # Multiplied together, it is computed as a LoRA.
+    # The folded module computes like a LoRA.
     insert=lambda model, family, module: LORA.insert(model, family, _folded(module)),
     updates=partial(by_target, left="B", right="A"),
     zero_at_start="b",

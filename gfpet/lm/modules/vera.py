@@ -4,7 +4,7 @@ All blocks and targets share one random A and B; each target takes as many of th
 in Hugging Face `peft`. d starts at 0.1, b at zero.
 
 Plugging maps the whole update of rank r: `P Λ_b B Λ_d A Q`. No b of the large model gives this with the same B, because
-`P Λ_b B` is not of the form `Λ_b' B`. So `Kind.folded` first multiplies b and d into B and A, and the plugged module has
+`P Λ_b B` is not of the form `Λ_b' B`. So `Kind.folded` first multiplies b and d into B and A; the plugged module has
 only these two. This is exact for every P and Q, keeps the rank r, and gives S's module if P and Q are identities. IA3
 (arXiv:2205.05638) cannot be plugged this way: its vector of scales holds only the diagonal of `P Λ Q`. Neither can DoRA
 (arXiv:2402.09353), which divides by the norms of its own model's weights.

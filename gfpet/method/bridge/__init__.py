@@ -1,7 +1,7 @@
 """The Bridge: a small model pruned out of the large one, used to fit a module to the large one's spaces.
 
-"Bridge alone" means predicting with the Bridge in place of L's layers, on L's activations. This is ladder side-tuning
-(`_ladder.py`) with S's module.
+"Bridge alone" means the Bridge's own predictions with the module. The Bridge still reads L's activations then: this is
+ladder side-tuning (`_ladder.py`) with S's module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes a projection's file layer by layer, since the maps of two large models may not fit in memory together."""
+"""Writes a projection's file layer by layer: all maps between two large models may not fit in memory together."""
 
 from __future__ import annotations
 

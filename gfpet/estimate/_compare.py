@@ -1,4 +1,4 @@
-"""What is estimated beside what the same steps take with real tensors."""
+"""Compares estimated peaks with peaks of the same steps measured on real tensors."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ def compare(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """For each method and stage: bytes `measured` and `estimated`, resident set, seconds. Models have random weights.
+    """Estimate and measure methods; models have random weights.
+
+    Returns one row per method and stage, with bytes `measured` and `estimated`, resident set `rss` in bytes, and
+    `seconds`.
 
     Args:
-        names: methods, each with and without checkpointing where there are both; `gfpet` for ours.
-        kind: of ours.
-        stages: only these of ours.
+        names: methods, each with and without checkpointing if both exist; `gfpet` for ours.
+        kind: kind of module for ours.
+        stages: stages of ours to run; all by default.
+        say: told the title of each method before it runs.
 
     Raises:
         ConfigError: no such method.

@@ -1,4 +1,4 @@
-"""Stages `derive` and `prune`, which cut a model out of the large one, under fake tensors."""
+"""Stages `derive` and `prune` under fake tensors: both cut a model out of the large one."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from gfpet.method.prune import cut_bridge, prune_settings
 
 
 def derived_shape(large: Shape, params: Params) -> Shape:
-    """The sizes of the small model that `derive` makes of the large one; which blocks stay does not matter here.
+    """The sizes of the small model that `derive` makes; they depend only on the number of blocks kept.
 
     Raises:
-        ModelError: the family does not say how its configurations are cut.
-        ConfigError: `derive.layers` is more than there are.
+        ModelError: the family does not support fewer blocks (`Family.thinned`).
+        ConfigError: `derive.layers` exceeds the large model's depth.
     """
     family = find_family(large.family).for_config(large.config)
     if family.thinned is None:
@@ -40,10 +40,10 @@ def derived_shape(large: Shape, params: Params) -> Shape:
 
 
 def derive_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Stage `derive`: the largest of choosing the blocks, cutting the others out and healing what is left."""
+    """Stage `derive`: the highest peak of choosing the blocks, cutting, and healing."""
     section, frozen, recorder = params.derive, FrozenModel(large.model), Recorder()
     count = min(READ_AT_ONCE, section.examples)
-    # As many batches as it takes to see enough tokens; `cka` holds them all.
+    # Enough batches for LOOKED_AT tokens; `cka` holds the activations of all of them.
     needed = -(-min(LOOKED_AT, section.examples * work.length) // (count * work.length))
     text = work.split(large.family, needed, count).encoded
     made = derive_small(large, frozen, text, derive_settings(section), pad=0, measure=recorder.measure)
@@ -53,7 +53,7 @@ def derive_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryRea
 
 
 def prune_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Stage `prune`: the largest of importance, cutting the Bridge out, and distilling L into it if asked for."""
+    """Stage `prune`: the highest peak of importance, cutting, and healing if `prune.heal.epochs` is set."""
     section, settings, recorder = params.prune, prune_settings(params.prune), Recorder()
     text = work.split(large.family, 2, settings.batch_size).encoded
     found = [batch for _, batch in batches(text, size=settings.batch_size, pad=0)]

@@ -1,8 +1,8 @@
-"""Running code on sizes alone: fake tensors, and an answer wherever code asks a tensor for a value.
+"""Runs code under fake tensors, and answers when the code asks a tensor for a value.
 
-A fake tensor has a shape and no values, so code whose course depends on values would stop. Here it goes on as its
-largest case: a mask keeps every position; a whole number that is asked for is 0 (an index is that of the first example,
-and all examples are alike), any other number 1.
+A fake tensor has a shape but no values, so code that depends on values would stop. Here such code takes its largest
+case: a mask keeps every position; an integer value is 0 (as an index: the first example, and all examples are alike);
+a floating-point value is 1.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
-# The last two only arrive here in inference mode; elsewhere autograd turns them into the first.
+# The last two occur only in inference mode; otherwise autograd turns them into the first.
 _ASKS_A_VALUE = (_aten._local_scalar_dense.default, _aten.item.default, _aten.is_nonzero.default)
 
 _INT8 = "bitsandbytes::int8_vectorwise_quant"
 _INT8_MATMUL = "bitsandbytes::int8_mixed_scaled_mm"
 _COUNTS_OUTLIERS = (_INT8, _INT8_MATMUL)
-"""They keep columns with outliers apart. How many there are depends on data; real models have a handful, here none."""
+"""These operators separate columns with outliers. Their number depends on data: a handful in real models, 0 here."""
 
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Tensors made inside take no memory; a model of 70B parameters is built in seconds.
+    """Tensors made inside this context take no memory; a model of 70B parameters is built in seconds.
 
-    A `gfpet.memory.measure` inside counts them at their full size.
+    `gfpet.memory.measure` counts them at full size.
     """
     with FakeTensorMode(), _LargestCase():  # type: ignore[no-untyped-call]
         yield
 
 
 class _LargestCase(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Answers the operators whose result's size or value depends on data."""
+    """Answers the operators whose result size or value depends on data."""
 
     def __torch_dispatch__(
         self,
@@ -67,7 +67,7 @@ def _value(dtype: torch.dtype) -> int | float | bool:
 
 
 def _positions(index: Any) -> list[Any]:
-    """A mask as the positions that it keeps: all."""
+    """Replace a mask by indices of all positions; other indices stay."""
     if index is None or index.dtype not in (torch.bool, torch.uint8):
         return [index]
     return [torch.empty(index.numel(), dtype=torch.long, device=index.device) for _ in range(index.dim())]

@@ -1,4 +1,4 @@
-"""The methods that ours is compared with, two steps of each under fake tensors: gradients of L, MeZO, the ladder."""
+"""The methods to compare ours with, run under fake tensors: gradients of L, MeZO, ladder side-tuning."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Method:
 
     name: str
     checkpointed: bool = False
-    """Whether activations are computed again in the backward pass."""
+    """Whether it uses gradient checkpointing."""
 
     @property
     def title(self) -> str:
-        """As tables show it."""
+        """Its name in tables."""
         return f"{self.name}, checkpointed" if self.checkpointed else self.name
 
 
@@ -52,7 +52,8 @@ def run_method(
     """Peaks of a method's stages: `tune L` and `infer`.
 
     Args:
-        tune_only: leave out `infer` of a method by gradients.
+        by_module: as in `Recorder`; only for methods by gradients.
+        tune_only: skip `infer`; only for methods by gradients.
     """
     dtype = getattr(torch, params.reference.dtype)
     with work.tensors():
@@ -92,7 +93,11 @@ def _gradient(
 
 
 def infer(loaded: LoadedModel, work: Workload, params: Params, *resident: Resident) -> MemoryReading:
-    """A model as it stands, forward only."""
+    """Peak of scoring with a model, forward only.
+
+    Args:
+        resident: other tensors in memory.
+    """
     size, recorder = params.evaluate.batch_size, Recorder()
     score_split(
         loaded,
@@ -119,7 +124,7 @@ def _mezo(loaded: LoadedModel, work: Workload, params: Params) -> Peaks:
 
 
 def _ladder(loaded: LoadedModel, work: Workload, params: Params) -> Peaks:
-    """The side network is our Bridge with its ladder, and stays there at inference; L runs in every step."""
+    """Ladder side-tuning with our Bridge as the side network, which inference needs, too; L runs in every step."""
     bridge = make_bridge(loaded, params)
     large, kept = FrozenModel(loaded.model), bridge.kept.residual
     depths = loaded.family.depths_of(loaded.model)

@@ -1,7 +1,7 @@
-"""MeZO (Malladi et al. 2023, arXiv:2305.17333): fine-tuning from forward passes, weights perturbed in place.
+"""MeZO (Malladi et al. 2023, arXiv:2305.17333): fine-tuning by forward passes, with weights perturbed in place.
 
-Here it is one of the methods that ours is compared with: no gradient either, but every weight of L changes, and each
-step needs two forward passes of it.
+It serves as a comparison to our method: it needs no gradient either, but it changes every weight of L, and each step
+takes two forward passes of L.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ def mezo_step(
     epsilon: float,
     seed: int,
 ) -> float:
-    """One step down the two-point estimate of the gradient along one random direction; returns that estimate.
+    """One descent step along a random direction; returns the two-point estimate of the slope in that direction.
 
-    The direction is drawn anew from its seed each time it is needed, so that it is never held: of all its tensors only
-    one is there at a time.
+    The direction is redrawn from its seed at each use, so that only one of its tensors is in memory at a time.
 
     Args:
         parameters: changed in place.
-        loss: of the parameters as they are.
-        epsilon: distance of the two points from the parameters.
-        seed: of the direction; another one for each step.
+        loss: gives the loss at the current parameters.
+        epsilon: the loss is taken at `parameters ± epsilon · direction`.
+        seed: of the direction; use a new one for each step.
     """
     with torch.inference_mode():
         _move(parameters, seed, epsilon)

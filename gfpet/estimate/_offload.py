@@ -1,7 +1,7 @@
-"""L as `models.<family>.large.device_map: auto` leaves it: blocks beyond its memory stay elsewhere until they run.
+"""Offload of L, as with `models.<family>.large.device_map: auto`: blocks beyond `memory_gb` are loaded when they run.
 
-With real tensors that is accelerate's own work, from a safetensors file. It cannot put fake weights into a module, so
-on sizes alone a hook stands in that holds at each moment what accelerate's hook holds.
+With real tensors, accelerate offloads to a safetensors file. It cannot put fake weights into a module, so under fake
+tensors a hook here takes its place and holds the same memory at each moment.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from gfpet.lm.models import LoadedModel, place
 
 _STORED = torch.float32
-"""Data type of checkpoint files; the larger case, and that of GPT-2 and T5."""
+"""Data type of checkpoint files: that of GPT-2 and T5, and the larger case."""
 
 
 def offload_fake(loaded: LoadedModel, dtype: torch.dtype, device: torch.device, memory: int, real: Path | None) -> None:
-    """Keep on the device only what `place` allows.
+    """Offload all weights that `place` does not put on the device.
 
     Args:
-        memory: bytes that the weights may take of the device.
-        real: a folder for a checkpoint, if the weights are real; None: they are sizes.
+        memory: bytes of the device for weights.
+        real: folder for a checkpoint of real weights; None for fake ones.
     """
     placed = place(loaded.model, loaded.family, dtype, device, memory)
     away = [path for path, where in placed.items() if where != str(device)]
@@ -50,18 +50,18 @@ def offload_fake(loaded: LoadedModel, dtype: torch.dtype, device: torch.device, 
 
 
 class _Offloaded(AlignDevicesHook):  # type: ignore[misc]
-    """Brings a part's own weights in before it runs, as they are in a file, and takes them away again."""
+    """Loads a part's own weights before it runs, as from a file, and removes them afterwards."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device, offload=True)
 
     def init_hook(self, module: nn.Module) -> nn.Module:
-        """Take the weights away."""
+        """Remove the weights."""
         self._replace(module, _away)
         return module
 
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        """Bring them in: read, then cast."""
+        """Load the weights: read, then cast."""
 
         def read(weight: Tensor) -> Tensor:
             return torch.empty(weight.shape, dtype=_STORED, device=self.execution_device).to(weight.dtype)
@@ -70,7 +70,7 @@ class _Offloaded(AlignDevicesHook):  # type: ignore[misc]
         return args, kwargs
 
     def post_forward(self, module: nn.Module, output: Any) -> Any:
-        """Take them away."""
+        """Remove the weights."""
         self._replace(module, _away)
         return output
 

@@ -1,4 +1,4 @@
-"""Every stage of our method under fake tensors: the same functions that the stage programs call, at true size."""
+"""Every stage of our method under fake tensors, at true size, through the functions that the stage programs call."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ OF_KIND = tuple(peak.name for peak in ESTIMATED_PEAKS if peak.sharing == "kind")
 
 
 def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, only: Collection[str] = SHARED) -> Peaks:
-    """Peaks of the stages that all kinds go through: `align`, `prune`; `derive`, `cache` and `readout` where they have
-    work to do."""
+    """Peaks of the stages that all kinds share: `align`, `prune`, and `derive`, `cache` and `readout` if the parameters
+    use them."""
     peaks: Peaks = {}
     with work.tensors():
         if "derive" in only and getattr(params.models, large.family).small.path == DERIVE:
@@ -57,7 +57,7 @@ def shared_stages(small: Shape, large: Shape, work: Workload, params: Params, on
         if "align" in only:
             peaks["align"] = align_peak(*_pair(small, large, work, params), work, params)
         if "prune" in only:
-            # A model of its own: once L is frozen for good, `fisher` may not touch it.
+            # A new model: `fisher` needs gradients, and the L of another stage may be frozen for good.
             peaks["prune"] = prune_peak(_pair(small, large, work, params)[1], work, params)
         if "cache" in only and params.bridge.epochs:
             peaks |= cache_peak(_pair(small, large, work, params)[1], work, params)
@@ -75,7 +75,7 @@ def kind_stages(
     only: Collection[str] = OF_KIND,
     by_module: bool = False,
 ) -> Peaks:
-    """Peaks of the stages that a module of one kind goes through: `tune S`, `infer`, and `bridge` if one is trained."""
+    """Peaks of the stages for one kind of module: `tune S`, `infer`, and `bridge` if `bridge.epochs` is set."""
     peaks: Peaks = {}
     with work.tensors():
         s, loaded = _pair(small, large, work, params)
@@ -129,7 +129,7 @@ def tune_peak(
 
 
 def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """Stage `align`: fitting `W_plug`, and how well it does."""
+    """Stage `align`: fitting `W_plug`, and its R²."""
     section, recorder = params.align, Recorder()
     targets = targets_by_kind(small.family, {kind: getattr(params.modules, kind).model_dump() for kind in params.kinds})
     reads, writes = spaces_for(targets)
@@ -153,7 +153,7 @@ def align_peak(small: LoadedModel, large: LoadedModel, work: Workload, params: P
 
 
 def cache_peak(large: LoadedModel, work: Workload, params: Params) -> Peaks:
-    """Stage `bridge`, filling the cache of L's activations; nothing where they are recomputed."""
+    """Stage `bridge`, filling the activation cache; empty if the plan recomputes activations."""
     recorder, size, bridge = Recorder(), params.bridge.batch_size, make_bridge(large, params)
     read_activations(
         large,
@@ -181,7 +181,7 @@ def bridge_peak(
     params: Params,
     by_module: bool = False,
 ) -> MemoryReading:
-    """Stage `bridge`, the larger of training module, maps and Bridge, and scoring with them."""
+    """Stage `bridge`: the higher peak of training (module, maps and Bridge) and scoring with the Bridge alone."""
     recorder, size = Recorder(by_module), params.bridge.batch_size
     fit_and_score(
         bridge,
@@ -205,7 +205,7 @@ def _infer_with(loaded: LoadedModel, module: PetModule, work: Workload, params: 
 
 
 def _cached_rows(family: Family, work: Workload, params: Params) -> list[EncodedExample]:
-    """The examples whose activations are kept: two batches of the largest batch size in use."""
+    """The examples to cache activations of: two batches of the largest batch size in use."""
     return work.split(family, 2, max(work.batch, params.bridge.batch_size)).encoded
 
 
@@ -215,7 +215,7 @@ def _plan(large: LoadedModel, bridge: Bridge, work: Workload, params: Params) ->
 
 
 def _activations(large: LoadedModel, bridge: Bridge, plan: Plan, work: Workload, params: Params) -> Activations:
-    """What the Bridge reads. A cache of fake tensors has the right sizes without being filled."""
+    """L's activations for the Bridge. Under fake tensors, a cache has the right sizes without being filled."""
     rows = _cached_rows(large.family, work, params)
     if work.real is None and plan.store != "recompute":
         return ActivationCache(Path(), plan, row_lengths(rows), work.rows())
@@ -239,7 +239,7 @@ def _pair(small: Shape, large: Shape, work: Workload, params: Params) -> tuple[L
 
 
 def _large(large: Shape, work: Workload, section: LargeCheckpoint) -> LoadedModel:
-    """L where its section puts it. Without `memory_gb`, all of it is assumed to fit."""
+    """L, quantised and offloaded as its section says. Without `memory_gb`, all of it is assumed to fit."""
     dtype = getattr(torch, section.dtype)
     loaded = shaped(large, dtype, work.device)
     quantise_fake(loaded, section.quantisation, dtype, work.device)
@@ -252,7 +252,8 @@ def _large(large: Shape, work: Workload, section: LargeCheckpoint) -> LoadedMode
 
 
 def _pairs(small: LoadedModel, large: LoadedModel, params: Params) -> LayerAssignment:
-    # `cka` looks at values, and pairs as many layers as `interpolate`; `derived` is in a file, and pairs fewer.
+    # `interpolate` stands in for `cka`, which needs values and pairs as many layers, and for `derived`, which is in a
+    # file and pairs fewer.
     asked = params.align.layer_assignment
     name: LayerAssignmentName = "interpolate" if asked == "cka" or asked == "derived" else asked
     return layer_assignment(name, small.family.depths_of(small.model), large.family.depths_of(large.model))
@@ -261,7 +262,7 @@ def _pairs(small: LoadedModel, large: LoadedModel, params: Params) -> LayerAssig
 def _maps_in_file(
     small: LoadedModel, large: LoadedModel, module: PetModule, pairs: LayerAssignment, params: Params
 ) -> Projection:
-    """The closed form of `W_plug` as stage `align` leaves it: in a file, read when it is asked for."""
+    """The closed form of `W_plug` as stage `align` leaves it: in a file, read on each access."""
     reads, writes = spaces_of(module)
     centre = align_settings(params.align).centre
     shapes = map_shapes(small, large, pairs, reads=reads, writes=writes, centre=centre)

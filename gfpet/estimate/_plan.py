@@ -1,4 +1,4 @@
-"""Which settings make every stage fit in a budget, and what they cost."""
+"""Finds settings that make every stage fit in a memory budget, and names their costs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gfpet.memory import MemoryReading
 
 @dataclass(frozen=True)
 class Fit:
-    """One stage, and how it fits."""
+    """Whether and how one stage fits in the budget."""
 
     stage: str
     before: int
-    """Peak with the settings as they are, in bytes."""
+    """Peak with the current settings, in bytes."""
     after: int
-    """Peak with `changes`; the lowest that was found where even they do not make it fit."""
+    """Peak with `changes`, in bytes; may still exceed the budget."""
     fits: bool
     changes: dict[str, Any]
     """Keys of params.yaml and their new values; several stages may share them."""
@@ -32,11 +32,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Remedy:
-    """A change of settings, tried if those before it in its list do not suffice."""
+    """A change of settings, tried if the earlier ones do not suffice."""
 
     stages: frozenset[str]
     changes: Callable[[Params, str], dict[str, Any]]
-    """From the parameters and the family; empty where it would change nothing."""
+    """Takes the parameters and the family; gives an empty dictionary if nothing would change."""
     cost: str
 
 
@@ -96,7 +96,7 @@ def _eight_bits(params: Params, family: str) -> dict[str, Any]:
     if large.quantisation != "none" or large.device_map != "single" or params.prune.importance == "fisher":
         return {}
     changes: dict[str, Any] = {f"models.{family}.large.quantisation": "int8"}
-    # Weights of few bits cannot be tuned by gradients, modules beside them can.
+    # Gradients cannot tune quantised weights, but they can tune modules beside them.
     if "full" in params.reference.methods:
         changes["reference.methods"] = [method for method in params.reference.methods if method != "full"]
     return changes
@@ -109,9 +109,9 @@ def _stream(budget: int, share: float) -> Callable[[Params, str], dict[str, Any]
         if params.prune.importance == "fisher" or not smaller:
             return {}
         section = f"models.{family}.large"
-        # What is elsewhere until it runs cannot be tuned by gradients.
+        # Gradients cannot tune an offloaded L.
         changes = {f"{section}.device_map": "auto", f"{section}.memory_gb": memory, "reference.methods": []}
-        # Weights of few bits stay on one device.
+        # Quantised weights cannot be offloaded.
         return changes if large.quantisation == "none" else changes | {f"{section}.quantisation": "none"}
 
     return changes
@@ -141,18 +141,20 @@ _REMEDIES = (
 
 
 WithChanges = Callable[[Params, dict[str, Any]], Params]
-"""The parameters with other values for some dotted keys; `gfpet.config._file.with_values`."""
+"""Replaces the values of some dotted keys of the parameters; `gfpet.config._file.with_values`."""
 
 
 def plan_within(
     budget: int, small: Shape, large: Shape, work: Workload, params: Params, with_changes: WithChanges, *, kind: str
 ) -> tuple[list[Fit], dict[str, Any]]:
-    """How each of our stages fits in a budget of bytes, and all changes together: dotted keys and their new values.
+    """Fit each of our stages in a budget of bytes.
 
-    Each change is tried by running the stage again under fake tensors; one that lowers nothing is not kept.
+    Returns one `Fit` per stage, and all changes together: dotted keys and their new values. Each change is tried by
+    running the stages again under fake tensors, and kept only if it lowers the peak of a stage over the budget.
 
     Args:
-        with_changes: the parameters with other values for some dotted keys.
+        with_changes: replaces the values of some dotted keys of the parameters.
+        kind: kind of module.
     """
     before = _sizes(set(STAGES), small, large, work, params, kind)
     now = dict(before)
@@ -168,7 +170,7 @@ def plan_within(
         try:
             sizes = _sizes(set(remedy.stages), small, large, work, changed, kind)
         except ModelError:
-            continue  # L's embeddings alone are more than it would leave on the device, or a library is missing
+            continue  # L's embeddings alone exceed the device's memory, or a library is missing
         if not any(sizes[stage] < now[stage] for stage in needed):
             continue
         params = changed
@@ -179,7 +181,7 @@ def plan_within(
         final |= changes
     fits = []
     for stage in (stage for stage in STAGES if stage in before):
-        # What a later change took back has no part in the outcome, and costs nothing.
+        # Drop a change that a later one has overridden completely: it costs nothing.
         of_stage = [
             (changes, cost)
             for stages, changes, cost in kept

@@ -1,4 +1,4 @@
-"""What is alive at the peak of one stage, by the module that made it."""
+"""Splits the peak of one stage by the module that allocated the memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OURS = ("bridge", "tune S")
 def profile_stage(
     stage: str, kind: str, small: Shape, large: Shape, work: Workload, params: Params
 ) -> dict[Label, int]:
-    """Bytes by category and module; they add up to the stage's peak.
+    """Bytes by category and module; their sum is the stage's peak.
 
     Args:
         stage: a training stage of ours, or a method by gradients of L.
-        kind: of the module, for our stages.
+        kind: kind of module, for our stages.
 
     Raises:
-        ConfigError: no such stage, or it has nothing to do.
+        ConfigError: no such stage, or the parameters do not use it.
     """
     if stage == "bridge" and not params.bridge.epochs:
         raise ConfigError("bridge.epochs is 0, so that no Bridge is trained: there is nothing to profile; set it to 1.")

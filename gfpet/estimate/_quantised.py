@@ -1,7 +1,7 @@
-"""L's linear maps in 8 or 4 bits, as `models.<family>.large.quantisation` leaves them, from weights real or fake.
+"""Quantises L's linear layers to 8 or 4 bits, as `models.<family>.large.quantisation` does, with real or fake weights.
 
-The loader quantises what it reads from a file, into parameters of bitsandbytes' own classes, which fake tensors cannot
-become. Here the same maps and the same operators take plain parameters.
+The loader quantises to bitsandbytes' own parameter classes, which cannot hold fake tensors. Here the same layers and
+operators use plain parameters.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from gfpet.lm.models import LoadedModel, keep_layout, quantiser
 
 
 def quantise_fake(loaded: LoadedModel, quantisation: str, dtype: torch.dtype, device: torch.device) -> None:
-    """Replace the linear maps that the loader would quantise by such maps.
+    """Quantise in place the linear layers that the loader would quantise.
 
     Raises:
-        ModelError: bitsandbytes is not installed, or does not know this hardware.
+        ModelError: bitsandbytes is not installed, or does not support this hardware.
     """
     config = quantiser(quantisation, dtype)
     if config is None:
@@ -29,7 +29,7 @@ def quantise_fake(loaded: LoadedModel, quantisation: str, dtype: torch.dtype, de
     model = loaded.model
     before = dict(model.named_modules())
     quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
-    with unset_fake_temporarily():  # their own parameters, which are replaced below, cannot be fake
+    with unset_fake_temporarily():  # bitsandbytes' parameters cannot be fake; _fill replaces them
         quantizer.preprocess_model(model, dtype=dtype, device_map={"": str(device)})
     for name, part in list(model.named_modules()):
         if part is not before[name]:
@@ -42,7 +42,7 @@ def _fill(part: Any, source: Any) -> None:
     from bitsandbytes import functional
 
     weight: Tensor = source.weight.detach()
-    if not isinstance(source, nn.Linear):  # transformers' Conv1D of GPT-2 keeps the inputs first
+    if not isinstance(source, nn.Linear):  # transformers' Conv1D of GPT-2 has the inputs on the first axis
         weight = weight.T.contiguous()
     if hasattr(part, "quant_state"):
         codes, part.quant_state = functional.quantize_4bit(weight, quant_type=part.weight.quant_type)

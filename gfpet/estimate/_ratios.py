@@ -1,4 +1,4 @@
-"""How many times less a method takes, against the same reference methods everywhere."""
+"""Ratios of reference methods' peaks to a method's peak; every table uses the same references."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gfpet.lm.registry import KIND_NAMES
 
 
 def ratios(found: Sequence[Estimate], one: Estimate) -> dict[str, float | None]:
-    """`ratio_to_full`, `ratio_to_best_peft` (the lowest of all kinds of module without checkpointing) and
-    `ratio_to_lora_checkpointed`: their peak over this method's; None if the other was not estimated."""
+    """`ratio_to_full`, `ratio_to_best_peft` (the lowest peak of all kinds of module without checkpointing) and
+    `ratio_to_lora_checkpointed`: the reference's peak divided by this method's; None without the reference."""
     plain = {each.method: each.peak for each in found if not each.checkpointed and not each.kind}
     again = {each.method: each.peak for each in found if each.checkpointed}
     peft = [plain[name] for name in KIND_NAMES if name in plain]
@@ -24,7 +24,7 @@ def ratios(found: Sequence[Estimate], one: Estimate) -> dict[str, float | None]:
 
 
 def as_records(found: Sequence[Estimate]) -> list[dict[str, Any]]:
-    """One dictionary a method, as `--json` prints them."""
+    """One dictionary per method, as printed by `--json`."""
     return [
         {
             "method": each.method,

@@ -14,7 +14,7 @@ from gfpet.method.readout import cache_inputs, readout_settings, train_readout
 
 
 def readout_peak(large: LoadedModel, work: Workload, params: Params) -> MemoryReading:
-    """The larger of reading L, and training a readout without it."""
+    """The higher peak of caching L's activations and training a readout without L."""
     recorder, settings, family = Recorder(), readout_settings(params.readout), large.family
     size = settings.loop.batch_size
     most = max(work.batch, size)

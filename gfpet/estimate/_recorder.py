@@ -1,4 +1,4 @@
-"""How the estimate observes the work of a stage: every phase is measured, and its reading kept."""
+"""Observes a stage's work for an estimate: measures every phase and keeps its reading."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gfpet.memory import MemoryReading, Meter, Resident, measure
 
 
 class Recorder:
-    """Stands where a stage has its harness."""
+    """Takes the place of a stage's harness."""
 
     def __init__(self, by_module: bool = False) -> None:
-        """With `by_module`, what is alive at a peak is told apart by the parts of the phase's first resident model."""
+        """With `by_module`, readings split the peak by the parts of the phase's first resident model."""
         self._by_module = by_module
         self.readings: dict[str, MemoryReading] = {}
         """By phase."""
@@ -27,14 +27,14 @@ class Recorder:
         held = list(resident)
         modules = next((item for item in held if isinstance(item, nn.Module)), None) if self._by_module else None
         measuring = measure(phase, held, modules=modules)
-        del held, resident, modules  # this frame lasts as long as the phase, and would keep them alive
+        del held, resident, modules  # this frame lives as long as the phase, and would keep them alive
         with measuring as meter:
             yield meter
         self.readings[phase] = meter.reading
 
     @property
     def observer(self) -> Observer:
-        """For work that trains: no checkpoint, no progress bar."""
+        """An observer for training, without checkpoints or progress bar."""
         return Observer(self.measure, lambda _, meter: Hooks(step=meter.step, quiet=True))
 
     @property
@@ -44,5 +44,5 @@ class Recorder:
 
 
 def two_steps(loop: Settings) -> Settings:
-    """The loop for two batches of examples: the second step has the optimizer's state from the first."""
+    """Loop settings for two steps on two batches; the second step has the optimizer's state from the first."""
     return replace(loop, epochs=1, accumulation=1)

@@ -1,4 +1,4 @@
-"""All methods for one pair of models: each in turn, or side by side in processes of their own."""
+"""Estimates all methods for one pair of models, one after the other or in parallel processes."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from gfpet.pipeline import PEAK_NAMES
 
 OURS = "gfpet"
 STAGES = PEAK_NAMES
-"""In the order of the pipeline; a method goes through some of them."""
+"""All stages in the order of the pipeline; each method uses some of them."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a method takes."""
+    """Estimated peak memory of one method."""
 
     method: str
     kind: str
-    """Of the module; empty for methods without one."""
+    """Kind of module, for our method; empty for the others."""
     checkpointed: bool
     stages: Mapping[str, int]
-    """Peak of live bytes by stage."""
+    """Peak of live bytes, by stage."""
     split: Mapping[Category, int]
-    """What the highest of these peaks is made of."""
+    """Bytes by category at the highest of these peaks."""
 
     @property
     def peak(self) -> int:
-        """The maximum over all stages."""
+        """The maximum over all stages, in bytes."""
         return max(self.stages.values())
 
     @property
     def highest(self) -> str:
-        """The stage that the maximum is in."""
+        """The stage with the maximum."""
         return max(self.stages, key=lambda stage: self.stages[stage])
 
     @property
     def title(self) -> str:
-        """As tables show it."""
+        """Its name in tables."""
         name = f"{self.method}, {self.kind}" if self.method == OURS else self.method
         return f"{name}, checkpointed" if self.checkpointed else name
 
 
 def estimate(method: str, kind: str, checkpointed: bool, peaks: Peaks) -> Estimate:
-    """From the readings of a method's stages."""
+    """Make an `Estimate` from the readings of a method's stages."""
     sizes = {stage: peaks[stage].cpu_live_peak_bytes or 0 for stage in STAGES if stage in peaks}
     highest = max(sizes, key=lambda stage: sizes[stage])
     return Estimate(method, kind, checkpointed, sizes, peaks[highest].cpu_live_split or {})
@@ -70,12 +70,12 @@ def estimate_methods(
     workers: int = 1,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Estimate]:
-    """Every method that ours is compared with, then ours with each kind of module.
+    """Estimate every method in `others`, then ours with each kind of module.
 
     Args:
-        kinds: of ours; by default those of the parameters.
-        workers: processes.
-        say: told what has been done.
+        kinds: kinds of module for ours; by default those of the parameters.
+        workers: number of processes.
+        say: told the name of each finished job.
 
     Raises:
         GfpetError: the two models are of different families.
@@ -85,9 +85,9 @@ def estimate_methods(
             f"{small.name} is of family '{small.family}', {large.name} of '{large.family}': a pair is of one family."
         )
     chosen = list(params.kinds if kinds is None else kinds)
-    # Checkpointing changes nothing forward only.
+    # Checkpointing does not affect inference, so a checkpointed method takes `infer` from its plain twin.
     twins = {method: Method(method.name) for method in others if method.checkpointed and Method(method.name) in others}
-    # The long ones first, so that no process is left with one at the end.
+    # Long jobs first, to balance the processes.
     jobs: list[tuple[str, Callable[..., Peaks], tuple[Any, ...]]] = [
         *((f"{OURS}/{kind}", kind_stages, (kind, small, large, work, params)) for kind in chosen),
         *((f"{OURS}", shared_stages, (small, large, work, params)) for _ in chosen[:1]),
@@ -102,7 +102,7 @@ def estimate_methods(
             peaks[name] = run(*arguments)
             say(name)
     else:
-        # Not forked: torch's threads would not survive it.
+        # Spawn: torch's threads do not survive a fork.
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
             waiting = {name: pool.submit(run, *arguments) for name, run, arguments in jobs}
             for name, job in waiting.items():

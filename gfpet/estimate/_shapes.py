@@ -1,4 +1,4 @@
-"""Sizes of well-known models, so that a prediction needs neither their weights nor the network."""
+"""Sizes of well-known models, so that an estimate needs neither weights nor network."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ KNOWN: dict[str, tuple[str, Callable[[], Any]]] = {
     "llama-shape/7b": ("llama", _llama(4096, 32, 32, 11008)),
     "llama-shape/13b": ("llama", _llama(5120, 40, 40, 13824)),
     "llama-shape/70b": ("llama", _llama(8192, 80, 64, 28672, 8)),
-    # Shapes of the GPT-3 paper's table 2.1 (its 0.1B to 66B), as GPT-2: for the curve against size.
+    # Shapes of 0.1B to 66B from the GPT-3 paper's table 2.1, as GPT-2: for the curve of memory against size.
     "gpt-shape/0.1b": ("gpt2", _gpt2(768, 12, 12)),
     "gpt-shape/0.4b": ("gpt2", _gpt2(1024, 24, 16)),
     "gpt-shape/1.3b": ("gpt2", _gpt2(2048, 24, 16)),
@@ -94,14 +94,18 @@ CURVE = (
     ("gpt-shape/1.3b", "gpt-shape/30b"),
     ("gpt-shape/2.7b", "gpt-shape/66b"),
 )
-"""Pairs (S, L) of the curve from 0.1B to 66B: S about a tenth to a twentieth of L, from 0.1B on."""
+"""Pairs (S, L) of the curve from 0.1B to 66B: S has about a tenth to a twentieth of L's size, and at least 0.1B."""
 
 
 def find_shape(name: str, revision: str | None = None) -> Shape:
-    """The sizes of a model: a known name, a folder with `config.json`, or a hub id (its config is then fetched).
+    """The sizes of a model.
+
+    Args:
+        name: a key of `KNOWN`, a folder with `config.json`, or a hub id (fetches its config).
+        revision: of the hub id.
 
     Raises:
-        ModelError: nothing of that name, or a model of no family that is known here.
+        ModelError: no model of that name, or its family is not supported.
     """
     if name in KNOWN:
         family, config = KNOWN[name]

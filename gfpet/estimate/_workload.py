@@ -1,4 +1,4 @@
-"""What an estimate runs on: models of a shape without weights, and examples of the largest length."""
+"""The inputs of an estimate: models made from a shape without a checkpoint, and examples of the largest length."""
 
 from __future__ import annotations
 
@@ -34,46 +34,48 @@ class Shape:
     name: str
     family: str
     config: Any
-    """Of transformers."""
+    """Configuration of transformers."""
 
 
 class _Sizes:
-    """Stands for the cache's file: rows go nowhere, and come back as sizes."""
+    """Takes the place of the cache's file: discards values, and returns empty tensors of the right size."""
 
     def __init__(self, _: Path, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
         self._dtype, self._shape = dtype, shape
 
     def put(self, start: int, values: Tensor) -> None:
-        """Forget them."""
+        """Discard the values."""
 
     def take(self, start: int, stop: int) -> Tensor:
-        """Values of the right size."""
+        """An empty tensor of the right size."""
         return torch.empty(stop - start, *self._shape[1:], dtype=self._dtype)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A batch of rows of `length` tokens each, with two one-token candidates (a verbalizer's)."""
+    """Batches of `batch` rows of `length` tokens each, with two one-token candidates (a verbalizer's)."""
 
     batch: int
     length: int
     device: torch.device
     real: Path | None = None
-    """A folder for the activation cache, where the steps are to run on real tensors (random weights) and be measured;
-    None runs them under fake tensors."""
+    """None runs the steps under fake tensors. A folder runs them on real tensors (random weights), to measure them, and
+    holds the activation cache."""
 
     def tensors(self) -> AbstractContextManager[None]:
-        """What the steps run in."""
+        """The context to run the steps in."""
         return fake_tensors() if self.real is None else nullcontext()
 
     def rows(self) -> MakeRowStore:
-        """What keeps the activation cache's rows."""
+        """The row store of the activation cache."""
         return _Sizes if self.real is None else MappedFile
 
     def split(self, family: Family, batches: int, batch: int | None = None) -> Split:
-        """Examples for some batches."""
+        """Examples for some batches, of `batch` rows each if given."""
         count, answers = batches * (batch or self.batch), ((0,), (1,))
-        text = tuple(place % _TOKENS for place in range(self.length))  # real activations differ, and maps can be fitted
+        text = tuple(
+            place % _TOKENS for place in range(self.length)
+        )  # varied tokens, so that maps can be fitted to real activations
         examples = [Example(f"sizes/{n}", "", _ANSWERS, _ANSWERS, (n % 2,)) for n in range(count)]
         if len(family.stacks) > 1:
             row = Row(_DECODER_START, answers, len(_DECODER_START) - 1, text)
@@ -82,13 +84,13 @@ class Workload:
         return Split(examples, [EncodedExample((row,), n, (n % 2,), 2) for n in range(count)])
 
     def task(self, family: Family, batch: int | None = None) -> TaskData:
-        """Two batches to train on: the second step has the optimizer's state from the first."""
+        """A task with two training batches; the second step has the optimizer's state from the first."""
         one = self.split(family, 1, batch)
         return TaskData(_TASK, self.split(family, 2, batch), one, one, pad=0)
 
 
 def shaped(shape: Shape, dtype: torch.dtype, device: torch.device) -> LoadedModel:
-    """A model of a shape, as `load_pretrained` leaves it: frozen, in evaluation mode, without dropout."""
+    """A model of a shape, in the state that `load_pretrained` returns: frozen, in evaluation mode, without dropout."""
     import transformers
 
     config = copy.deepcopy(shape.config)
@@ -111,7 +113,7 @@ def parameters_of(shape: Shape) -> int:
 
 
 def make_bridge(large: LoadedModel, params: Params) -> Bridge:
-    """The Bridge as stage `bridge` loads it. Which coordinates it keeps does not matter here, only how many."""
+    """The Bridge as stage `bridge` loads it. It keeps the right number of coordinates; which ones does not matter."""
     dims = large.family.dims(large.model.config)
     less = reduced_dims(dims, params.prune.factor, params.prune.reduction)
     alike = Importance(

@@ -1,1 +1,1 @@
-"""Everything done with two models, a small and a large one: the steps of Algorithm 1 and what goes beyond it."""
+"""Everything done with two models, a small (S) and a large one (L): the steps of Algorithm 1, and extensions of it."""

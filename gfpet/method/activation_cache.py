@@ -1,6 +1,7 @@
-"""The large model's residual streams, for what is trained on them to read: computed once, kept on disk within a budget.
+"""The activation cache: the large model's residual streams, computed once and kept on disk within a budget.
 
-A file for each stack. Tokens of all rows, one after the other
+The Bridge and the readout train on it. One file per stack; the tokens of all rows follow each other:
+
 ┌────────────┬──────────────────────────┐
 │ token 0    │ block 0 │ block k │ ...  │   width: d_L, or the Bridge's d_g coordinates of it
 │ token 1    │                          │
@@ -29,29 +30,29 @@ from gfpet.memory import Step, category, no_step
 
 Store = Literal["full", "projected", "recompute"]
 Streams = dict[str, Tensor]
-"""By stack, `[taken, rows, length, width]`: the residual stream before each block that is taken."""
+"""By stack, `[layers, rows, length, width]`: the residual stream before each block of the plan."""
 Activations = Callable[[Batch], Streams]
-"""The large model's residual streams before each block of the plan, as they are kept; zeros at padding."""
+"""Gives the large model's residual streams of a batch, as the plan keeps them; zeros at padding."""
 
 _HALF = torch.float16
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How activations are kept."""
+    """What the activation cache keeps, and in which form."""
 
     store: Store
     dtype: torch.dtype
     layers: Mapping[str, tuple[int, ...]]
-    """By stack, the blocks whose inputs are kept, rising; the first is always 0."""
+    """By stack, the blocks whose inputs are kept, in rising order from block 0."""
     width: int
-    """Values a token and layer: d_L, or d_g where they are projected."""
+    """Values per token and layer: d_L, or d_g if projected."""
     tokens: Mapping[str, int]
-    """By stack."""
+    """Tokens of all rows, by stack."""
 
     @property
     def bytes(self) -> int:
-        """Size on disk, estimated: nothing when activations are recomputed."""
+        """Estimated size on disk; 0 if activations are recomputed."""
         if self.store == "recompute":
             return 0
         values = sum(self.tokens[stack] * len(layers) for stack, layers in self.layers.items()) * self.width
@@ -78,16 +79,16 @@ def plan_activations(
     dtype: torch.dtype,
     budget: int,
 ) -> Plan:
-    """The plan asked for, or for `auto` the first within the budget of: full, full in half precision, projected,
-    projected in half precision, the same of every second and every fourth layer, recomputed.
+    """The requested plan. `auto` takes the first of these within the budget: full, full in half precision, projected,
+    projected in half precision, the same for every second and every fourth layer, recomputed.
 
     Args:
-        tokens: of all rows, by stack.
+        tokens: tokens of all rows, by stack.
         layers: the large model's depth, by stack.
         budget: bytes on disk.
 
     Raises:
-        ConfigError: the plan asked for is over the budget.
+        ConfigError: the requested plan exceeds the budget.
     """
 
     def plan(name: Store, of: torch.dtype = dtype, every: int = 1) -> Plan:
@@ -111,12 +112,16 @@ def plan_activations(
 def residual_streams(
     large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor, " d_g"], batch: Batch
 ) -> tuple[Streams, Tensor]:
-    """One forward pass of the large model: its residual streams, and its last hidden states `[rows, length, d]`."""
+    """The large model's residual streams and last hidden states `[rows, length, d]`, from one forward pass.
+
+    Args:
+        kept: the d_g coordinates of L's width that a projected plan keeps.
+    """
     streams: Streams = {}
     place = {stack: {layer: index for index, layer in enumerate(layers)} for stack, layers in plan.layers.items()}
 
     def take(space: str, layer: int, states: Tensor) -> None:
-        # At once, so that the full widths of all blocks are never there together.
+        # Project right here: the full widths of all blocks must never be in memory together.
         taken = states.index_select(-1, kept.to(states.device)) if plan.store == "projected" else states
         stack = stack_of(space)
         if stack not in streams:
@@ -130,10 +135,10 @@ def residual_streams(
 
 
 def recomputed(large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor, " d_g"]) -> Activations:
-    """Activations by a forward pass for every batch."""
+    """Activations without a cache: one forward pass of the large model per batch."""
 
     def read(batch: Batch) -> Streams:
-        # Copies outside of inference mode, which autograd may save.
+        # Autograd cannot save tensors made in inference mode, so clone them outside of it.
         streams, _ = residual_streams(large, family, plan, kept, batch)
         with category("cached"):
             return {stack: streams.pop(stack).clone() for stack in tuple(streams)}
@@ -143,10 +148,10 @@ def recomputed(large: FrozenModel, family: Family, plan: Plan, kept: Int[Tensor,
 
 @runtime_checkable
 class RowStore(Protocol):
-    """Keeps rows of bytes; `MappedFile` is the one that is used."""
+    """Stores values by token. `MappedFile` is the one in use."""
 
     def put(self, start: int, values: Tensor) -> None:
-        """Keep the values of tokens from `start` on, `[tokens, layers, width]`."""
+        """Store the values `[tokens, layers, width]` of the tokens from `start` on."""
 
     def take(self, start: int, stop: int) -> Tensor:
         """The values of tokens `start` to `stop`."""
@@ -157,7 +162,7 @@ MakeRowStore = Callable[[Path, torch.dtype, tuple[int, int, int]], RowStore]
 
 
 class ActivationCache:
-    """Activations of one set of rows, a file for each stack."""
+    """Activations of one set of rows, one file per stack."""
 
     def __init__(
         self,
@@ -166,7 +171,12 @@ class ActivationCache:
         lengths: Mapping[str, Sequence[int]],
         store: MakeRowStore | None = None,
     ) -> None:
-        """`store` makes what keeps the rows; by default a mapped file in the folder."""
+        """Create the empty cache.
+
+        Args:
+            lengths: tokens of each row, by stack.
+            store: makes the row stores; a mapped file in the folder by default.
+        """
         self._plan = plan
         self._starts = {stack: [0, *accumulate(of)] for stack, of in lengths.items()}
         self._rows = {
@@ -192,7 +202,8 @@ class ActivationCache:
         """Run the large model over all rows once.
 
         Args:
-            seen: is shown each batch with the last hidden states `[rows, length, d]`.
+            kept: the d_g coordinates of L's width that a projected plan keeps.
+            seen: called with each batch and its last hidden states `[rows, length, d]`.
 
         Raises:
             NumberError: an activation is NaN or infinite, in L's data type or in the cache's.
@@ -224,7 +235,7 @@ class ActivationCache:
 
 
 class MappedFile:
-    """Rows in a mapped file, which is not memory: only the rows of a batch become tensors."""
+    """Rows in a memory-mapped file: only the rows of a batch become tensors."""
 
     def __init__(self, path: Path, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +245,7 @@ class MappedFile:
         self._file = np.memmap(path, dtype=f"int{8 * dtype.itemsize}", mode="w+", shape=shape)
 
     def put(self, start: int, values: Tensor) -> None:
-        """Keep the values of tokens from `start` on."""
+        """Store the values of the tokens from `start` on."""
         self._file[start : start + len(values)] = values.contiguous().view(self._bits).numpy()
 
     def take(self, start: int, stop: int) -> Tensor:
@@ -243,7 +254,7 @@ class MappedFile:
 
 
 def row_lengths(encoded: Iterable[EncodedExample]) -> dict[str, list[int]]:
-    """Tokens of each row of a set by stack, in the order of their numbers."""
+    """Tokens of each row, by stack, in the order of the row numbers."""
     lengths: dict[str, list[int]] = {}
     for example in encoded:
         for row in example.rows:

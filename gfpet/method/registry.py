@@ -1,6 +1,6 @@
-"""The transfer strategies: one entry for each. Imports nothing heavy.
+"""The transfer strategies: one entry each. Imports nothing heavy.
 
-A strategy is a way of using, in the large model, what was learned outside of it. To add one, write a file in
+A strategy makes the large model use what was learned outside of it. To add one, write a file in
 `gfpet/method/strategies/` with a builder `build(context: StrategyContext) -> StrategyResult | None`, and add an entry
 here. Configuration, stage `evaluate`, costs, tables and plots all read this registry.
 """
@@ -16,9 +16,9 @@ from gfpet.lm.registry import KINDS
 from gfpet.pipeline import OF_RESULT, ZERO_SHOT, Phase
 
 AUTO = "auto"
-"""The strategy that chooses among the others by held-out examples (`gfpet.method.strategies.choose_among`)."""
+"""The strategy that chooses among the others on held-out examples (`gfpet.method.strategies.choose_among`)."""
 PAPER = "algorithm1"
-"""The paper's own strategy, which tables do not name beside the method."""
+"""The paper's own strategy. Tables show it by the method's name alone."""
 
 
 @dataclass(frozen=True)
@@ -26,37 +26,37 @@ class Strategy:
     """One transfer strategy."""
 
     name: str
-    """As `evaluate.strategies` of params.yaml and the column `strategy` of result rows have it."""
+    """The name in `evaluate.strategies` of params.yaml and in the column `strategy` of result rows."""
     title: str
-    """As tables and plots have it."""
+    """The name in tables and plots."""
     builder: str
-    """`<module>:<function>`; the function takes a `StrategyContext` and returns a `StrategyResult`, or None where the
+    """`<module>:<function>`. The function takes a `StrategyContext` and returns a `StrategyResult`, or None if the
     strategy does not apply."""
     route: tuple[str, ...]
-    """The stages that a result goes through (`gfpet.pipeline.STAGES`); its cost is that of all of them."""
+    """The stages that a result needs (`gfpet.pipeline.STAGES`); its cost is the sum of their costs."""
     phases: tuple[Phase, ...]
-    """Its phases of stage `evaluate` on the evaluation examples; the same on examples to choose by count, too."""
+    """Its phases of stage `evaluate` on the evaluation examples. The same phases on selection examples count, too."""
     colour: str
-    """In plots: of Okabe and Ito's palette, or near it."""
+    """Colour in plots, of Okabe and Ito's palette or near it."""
     uses_module: bool = True
     """Whether it needs a module of S. If not, it has one result for all kinds."""
     scales_effect: bool = False
-    """Whether it multiplies the module's effect by a factor, which not every kind allows."""
+    """Whether it multiplies the module's effect by a factor; only scalable kinds allow this."""
     uses_small: bool = False
     """Whether it needs the small model's scores."""
 
     def applies_to(self, kind: str) -> bool:
-        """Whether there is such a result for a kind of module; an empty kind stands for no module at all."""
+        """Whether the strategy applies to a kind of module; an empty kind means no module."""
         if not self.uses_module:
             return True
         return bool(kind) and (not self.scales_effect or KINDS[kind].scalable)
 
     def tag_kind(self, kind: str) -> str:
-        """What its phases and files have in the place of the kind: its own name if it uses no module."""
+        """The kind's name in phases and file names; the strategy's own name if it uses no module."""
         return kind if self.uses_module else self.name
 
     def load(self) -> Callable[[Any], Any]:
-        """Its builder; imports it."""
+        """Import and return the builder."""
         module, _, function = self.builder.partition(":")
         found: Callable[[Any], Any] = getattr(import_module(module), function)
         return found
@@ -114,7 +114,7 @@ STRATEGIES: dict[str, Strategy] = {
         ),
     )
 }
-"""By name, in the order in which they are built; of equal results `auto` takes the first."""
+"""By name, in build order; `auto` takes the first of equal results."""
 
 
 def without_module() -> tuple[str, ...]:

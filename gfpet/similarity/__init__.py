@@ -1,4 +1,4 @@
-"""How alike two modules are: by their weights after a map, and by what they do to the same text."""
+"""Similarity of two modules: of their weights after plugging, and of their effects on the same text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a module changes in a model's answers, beside what another module of the same model changes."""
+"""Compares the changes that two modules make to a model's answers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from gfpet.similarity._grid import Block
 
 @dataclass(frozen=True)
 class Alike:
-    """One change beside another."""
+    """Comparison of two changes."""
 
     cosine: float | None
-    """None where one of them is no change at all."""
+    """None if either change is zero."""
     size: float | None
-    """Its norm over that of the other; None where the other is no change."""
+    """Ratio of the first norm to the second; None if the second change is zero."""
 
 
 def answer_change(after: Predictions, before: Predictions) -> Float[Tensor, " candidates"]:
-    """The change of the scores of all examples' candidates.
+    """The change of the candidates' scores, of all examples together.
 
-    Less its mean over each example's candidates, since what is added to all of them changes no answer.
+    The mean over each example's candidates is subtracted: adding a constant to all of them changes no answer.
     """
     changes = [
         torch.tensor(new, dtype=torch.float64) - torch.tensor(old, dtype=torch.float64)
@@ -39,7 +39,7 @@ def answer_change(after: Predictions, before: Predictions) -> Float[Tensor, " ca
 
 
 def alike(change: Tensor, other: Tensor) -> Alike:
-    """Two changes of the same things, of any one shape."""
+    """Compare two changes of equal shape."""
     one, two = change.double().flatten(), other.double().flatten()
     norm, beside = float(one.norm()), float(two.norm())
     cosine = float(one @ two) / (norm * beside) if norm > 0 and beside > 0 else None
@@ -47,10 +47,10 @@ def alike(change: Tensor, other: Tensor) -> Alike:
 
 
 def at_blocks(module: PetModule, blocks: Sequence[Block]) -> PetModule:
-    """The part of a module that sits in some blocks.
+    """The part of a module in the given blocks.
 
     Raises:
-        ModuleError: it does not sit in one of them.
+        ModuleError: the module lacks one of them.
     """
     places: dict[str, list[int]] = {}
     for stack, layer in blocks:

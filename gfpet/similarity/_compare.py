@@ -1,4 +1,4 @@
-"""The body of stage `similarity`: S's modules beside those tuned on L by gradients, with null controls."""
+"""The body of stage `similarity`: compares S's modules with those tuned on L by gradients, with null controls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EFFECT_MEASURES = ("cka", "cka_debiased", "rsa")
 WEIGHT_MEASURES = ("cosine", "subspace")
 
 FindModule = Callable[[str, str, int], PetModule | None]
-"""The module of a task, a kind and a seed; None if there is none."""
+"""Gives the module of a task, a kind and a seed, or None."""
 Row = dict[str, Any]
 """`task`, `kind`, `seed`, `measure`, `value`, `controls` (by name), `heatmap` `[n_S, n_L]`."""
 
@@ -41,26 +41,26 @@ class TunedModules:
     """Tuned on L by gradients."""
 
     def other_task(self, task: str, kind: str, seed: int) -> PetModule | None:
-        """S's module of the next task of the list that has one."""
+        """S's module of the next task in the list that has one."""
         others = (self.of_small(other, kind, seed) for other in _after(self.tasks, task))
         return next((module for module in others if module is not None), None)
 
     def other_seed(self, task: str, kind: str, seed: int) -> PetModule | None:
-        """L's own module of the next seed of the list that has one."""
+        """L's own module of the next seed in the list that has one."""
         others = (self.of_large(task, kind, other) for other in _after(self.seeds, seed))
         return next((module for module in others if module is not None), None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, and which modules have no counterpart."""
+    """All rows, and the modules without a counterpart."""
 
     rows: list[Row] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """`<task>/<kind>-seed<seed>`."""
 
     def means(self) -> dict[str, float | None]:
-        """Mean over seeds, by `<task>/<kind>/<measure>`."""
+        """Means over seeds, by `<task>/<kind>/<measure>`."""
         values: dict[str, list[float | None]] = {}
         for row in self.rows:
             values.setdefault(f"{row['task']}/{row['kind']}/{row['measure']}", []).append(row["value"])
@@ -80,9 +80,9 @@ def compare_modules(
     """Compare S's module with L's, for every task, kind and seed that has both.
 
     Args:
-        load: the examples of a task, in the tokens of both models.
-        examples: training examples whose text the effects are compared on.
-        null_samples: random maps and untrained modules of each null control.
+        load: gives the examples of a task, in the tokens of both models.
+        examples: number of training examples whose text to compare the effects on.
+        null_samples: number of random maps, and of untrained modules, for the null controls.
         step: measures one comparison.
     """
     found = Comparison()
@@ -111,7 +111,7 @@ def _values(
     *,
     samples: Iterable[int],
 ) -> list[Row]:
-    """The values of one module by every measure, each with its controls and its heat map."""
+    """One row per measure for one module, each with its controls and its heat map."""
     samples = list(samples)
     fresh = [untrained_like(ours, models.small, text.data, sample=sample) for sample in samples]
     weights = compare_weights(models.plugged(ours), theirs)
@@ -158,6 +158,6 @@ def _mean_effects(compared: Sequence[tuple[Effects, Cells]], theirs: Effects) ->
 
 
 def _after(values: Sequence[T], one: T) -> list[T]:
-    """The others, from the next one on and round."""
+    """The other values, from the next one on, cyclically."""
     place = values.index(one)
     return [*values[place + 1 :], *values[:place]]

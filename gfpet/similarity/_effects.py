@@ -1,7 +1,7 @@
-"""Similarity of what modules do: the change of the residual stream after every block, on the same text.
+"""Similarity of modules' effects: the changes of the residual stream after every block, on the same text.
 
-A module's effect on a block's output holds the effects of the blocks before it: that is what the model sees of it. No
-map between the two models is needed.
+The effect at a block's output includes the effects of earlier blocks, as the model sees it. The comparison needs no map
+between the two models.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gfpet.method.align import Side, cka_pair
 from gfpet.similarity._grid import Cell
 
 Effects = list[Tensor]
-"""`[tokens, d]` for each block, numbered through over the stacks (`numbered`); tokens are those of its stack."""
+"""`[tokens, d]` per block, in the order of `numbered`; the tokens are those of the block's stack."""
 Cells = Iterable[Cell]
 
-# Tokens whose similarities to each other are compared by RSA; it grows with their square.
+# Tokens for RSA (representational similarity analysis); its cost grows with their square.
 _RSA_TOKENS = 200
 
 
 def residuals(model: nn.Module, family: Family, batches: Sequence[Batch], *, tokens: int) -> Effects:
-    """The residual stream after each block, at no more than `tokens` evenly spaced tokens of its stack's text.
+    """The residual stream after each block, at up to `tokens` evenly spaced tokens of its stack's text.
 
-    The caller opens inference mode, and inserts a module if there is to be one. Positions that it puts before the text
-    are left out.
+    The caller opens inference mode, and may insert a module. Positions that the module puts before the text are
+    excluded.
     """
     stacks = [stack.name for stack in family.stacks]
     total = {stack: sum(sum(batch.texts[stack].lengths) for batch in batches) for stack in stacks}
@@ -56,14 +56,14 @@ def residuals(model: nn.Module, family: Family, batches: Sequence[Batch], *, tok
 def effects(
     model: nn.Module, family: Family, module: PetModule, batches: Sequence[Batch], plain: Effects, *, tokens: int
 ) -> Effects:
-    """What the module changes: the residual stream with it less the one without (`plain`, from `residuals`)."""
+    """The module's effects: the residual stream with it minus the one without it (`plain`, from `residuals`)."""
     with inserted(model, family, module):
         changed = residuals(model, family, batches, tokens=tokens)
     return [after - before for after, before in zip(changed, plain, strict=True)]
 
 
 def compare_effects(ours: Effects, theirs: Effects, cells: Cells) -> dict[str, dict[Cell, float | None]]:
-    """`cka`, `cka_debiased` and `rsa` at the given cells (block of the one, block of the other)."""
+    """`cka`, `cka_debiased` and `rsa` at the given cells (block of the first, block of the second model)."""
     cells = list(cells)
     rows, columns = ({cell[side] for cell in cells} for side in (0, 1))
     first, second = {row: Side(ours[row]) for row in rows}, {column: Side(theirs[column]) for column in columns}
@@ -78,14 +78,14 @@ def compare_effects(ours: Effects, theirs: Effects, cells: Cells) -> dict[str, d
 
 
 def _token_likeness(effect: Float[Tensor, "tokens d"]) -> np.ndarray | None:
-    """Standardised ranks of the cosines between tokens: dot products of two of these are Spearman correlations.
+    """Standardised ranks of the cosines between tokens; the dot product of two such vectors is a Spearman correlation.
 
-    None where all tokens are equally alike.
+    None if all cosines are equal.
     """
     stride = max(1, -(-len(effect) // _RSA_TOKENS))
     unit = torch.nn.functional.normalize(effect[::stride].double(), dim=1)
     above = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
-    # Rounded, since equal tokens give cosines that differ in their last digits, and a rank would tell them apart.
+    # Round: the cosines of equal tokens differ in their last digits, and ranks would tell them apart.
     cosines = (unit @ unit.T)[above[0], above[1]].cpu().numpy().round(9)
     ranks = rankdata(cosines)
     centred = ranks - ranks.mean() if len(ranks) else ranks

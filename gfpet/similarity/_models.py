@@ -1,4 +1,4 @@
-"""Both models with the maps between them, and a task's text as both read it."""
+"""Both models with the maps between them, and a task's text for both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gfpet.similarity._effects import Effects, effects, residuals
 from gfpet.similarity._grid import Block, Cell, numbered
 
 _BATCH = 16
-# Tokens that effects are compared on; their effects are held for every block of both models.
+# Tokens to compare effects on; their effects are held for every block of both models.
 _TOKENS = 2000
 
 
@@ -45,13 +45,13 @@ class ModelPair:
 
     @property
     def every_cell(self) -> list[Cell]:
-        """All pairs of a block of S and a block of L of the same stack: stacks read different tokens."""
+        """All pairs (block of S, block of L) within a stack; stacks read different tokens, so they do not mix."""
         ours, theirs = self.blocks
         return [(ours[one], theirs[other]) for one, other in product(ours, theirs) if one[0] == other[0]]
 
     @cached_property
     def blocks(self) -> tuple[dict[Block, int], dict[Block, int]]:
-        """The blocks of S and of L, numbered through over the stacks."""
+        """The blocks of S and of L with their numbers (`numbered`)."""
         ours, theirs = (numbered(each.family.depths_of(each.model)) for each in (self.small, self.large))
         return ours, theirs
 
@@ -59,7 +59,7 @@ class ModelPair:
         """S's module in L's spaces.
 
         Args:
-            random: plug through the random maps of this seed; None takes the fitted maps.
+            random: seed of random maps to plug through; None uses the fitted maps.
         """
         maps = self.maps.for_module(module)
         if random is not None:
@@ -86,16 +86,16 @@ class TaskText:
 
     @property
     def size(self) -> int:
-        """Padded tokens."""
+        """Number of tokens, with padding."""
         return sum(each.size for each in self._batches)
 
     def in_small(self, module: PetModule) -> Effects:
-        """What a module of S changes in S."""
+        """Effects of a module of S on S."""
         small = self._models.small
         with torch.inference_mode():
             return effects(small.model, small.family, module, self._batches, self._small, tokens=_TOKENS)
 
     def in_large(self, module: PetModule) -> Effects:
-        """What a module of L changes in L."""
+        """Effects of a module of L on L."""
         with self._models.frozen.forward_only() as model:
             return effects(model, self._models.large.family, module, self._batches, self._large, tokens=_TOKENS)

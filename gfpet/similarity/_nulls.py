@@ -1,4 +1,4 @@
-"""The null control `untrained`: a module of the same shape that has learned nothing."""
+"""The null control `untrained`: an untrained module of the same shape."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gfpet.lm.modules import KINDS, PetModule, split_name
 from gfpet.lm.scoring import Split, TaskData
 from gfpet.lm.training import start_module
 
-# A start takes the longest of this many texts (gfpet.lm.training.start_module); another sample takes others.
+# `start_module` uses the longest of this many texts; each sample gets its own.
 _TEXTS = 64
-# Far from the seeds that modules are trained with, or an untrained one would share its start with a trained one.
+# Far from the training seeds, so that no untrained module shares its start with a trained one.
 _FIRST_SEED = 1_000_003
 
 
 def untrained_like(module: PetModule, loaded: LoadedModel, data: TaskData, *, sample: int) -> PetModule:
-    """A freshly started module of the kind, target_modules and sizes of a trained one of the same model.
+    """A new module with the kind, target modules and sizes of a trained one of the same model.
 
-    A kind that starts without an effect, such as LoRA with B = 0, has no direction then: that part is drawn at random
-    instead, with the root mean square of the trained one, target by target and block by block. For kinds that start
-    from real text, each sample takes other text.
+    A kind that starts without effect, such as LoRA with B = 0, has no direction to compare. Its zero part is drawn at
+    random instead, with the trained part's root mean square per target module and block. For kinds that start from real
+    text, each sample uses other text.
     """
     seed = _FIRST_SEED + sample
     first = sample * _TEXTS % max(len(data.train), 1)

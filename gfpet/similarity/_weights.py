@@ -1,7 +1,7 @@
-"""Similarity of what modules are: their updates `ΔW = U V` after a map, layer by layer and target by target.
+"""Similarity of modules' weights: their updates `ΔW = U V` after plugging, per layer and target module.
 
-The factors are free up to an invertible r × r matrix, their product is not. Each kind says what U and V are
-(`gfpet.lm.modules.Kind.updates`): B and A of LoRA, for example.
+U and V are unique only up to an invertible r × r matrix, so their product and their spaces are compared. Each kind
+defines U and V (`gfpet.lm.modules.Kind.updates`): for LoRA they are B and A.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gfpet.similarity._grid import Block, mean_over
 
 
 def factors(module: PetModule) -> dict[Block, Mapping[str, Update]]:
-    """The factors of a module's updates, by block and place; float64, `scale` left out."""
+    """The factors of a module's updates, by block and target module; float64, without `scale`."""
     found: dict[Block, Mapping[str, Update]] = {}
     for stack, layer, tensors in by_block(KINDS[module.kind].folded(module)):
         exact = {name: tensor.detach().double() for name, tensor in tensors.items()}
@@ -28,9 +28,9 @@ def factors(module: PetModule) -> dict[Block, Mapping[str, Update]]:
 def update_cosine(
     u1: Float[Tensor, "out r1"], v1: Float[Tensor, "r1 in"], u2: Float[Tensor, "out r2"], v2: Float[Tensor, "r2 in"]
 ) -> float | None:
-    """Cosine of `U₁V₁` and `U₂V₂` as vectors; None where one is zero.
+    """Cosine of `U₁V₁` and `U₂V₂` as vectors; None if one is zero.
 
-    `⟨U₁V₁, U₂V₂⟩ = tr((U₂ᵀU₁)(V₁V₂ᵀ))`: only r × r matrices are formed, never one of `d_out × d_in`.
+    `⟨U₁V₁, U₂V₂⟩ = tr((U₂ᵀU₁)(V₁V₂ᵀ))`, so only r × r matrices are formed, never one of `d_out × d_in`.
     """
     inner = float(((u1.T @ u2) * (v1 @ v2.T)).sum())
     own = [float(((u.T @ u) * (v @ v.T)).sum()) for u, v in ((u1, v1), (u2, v2))]
@@ -38,9 +38,9 @@ def update_cosine(
 
 
 def overlap(x: Float[Tensor, "d r1"], y: Float[Tensor, "d r2"]) -> float | None:
-    """Mean squared cosine of the principal angles between two column spaces, in [0, 1]; None where one is zero.
+    """Mean squared cosine of the principal angles between two column spaces, in [0, 1]; None if one is zero.
 
-    1: the smaller lies within the other. Two random spaces of r dimensions in d come to r / d.
+    It is 1 if the smaller space lies within the other, and about r / d for two random spaces of r dimensions in d.
     """
     first, second = _basis(x), _basis(y)
     smaller = min(first.shape[1], second.shape[1])
@@ -55,10 +55,10 @@ def _basis(x: Tensor) -> Tensor:
 
 
 def compare_weights(ours: PetModule, theirs: PetModule) -> dict[str, dict[Block, float | None]]:
-    """Two modules in one model's spaces, by measure and block; means over the target modules that both have.
+    """Compare two modules in one model's spaces, by measure and block; means over their common target modules.
 
-    `cosine`: of ΔW. `subspace`: overlap of the column spaces (what is written) and of the row spaces (what is read),
-    averaged. Only blocks where both sit.
+    `cosine`: cosine of the ΔW. `subspace`: mean of the overlaps of the column spaces (written) and of the row spaces
+    (read). Covers only blocks that both modules have.
 
     Args:
         ours: e.g. a module of the small model after `gfpet.method.plug.plugged`.

@@ -1,7 +1,7 @@
 """The stage programs, one for each stage of `dvc.yaml`: `python -m gfpet.stages.<stage>`.
 
-`gfpet run` starts a stage server, which has imported everything already: a program hands itself over to it here, before
-the heavy imports. Without a server, as under plain `dvc repro`, this does nothing.
+`gfpet run` starts a stage server with all heavy imports done. Importing this package hands the program over to the
+server, before its own heavy imports. Without a server, as under plain `dvc repro`, the program runs here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the stages of a whole family share: text of all tasks, and where a derived small model came from."""
+"""Shared by the stages of a whole family: text of all tasks, and the source blocks of a derived small model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gfpet.stages._inputs import OUTPUTS, derived_folder
 
 
 def derived_pairs(family: str) -> LayerAssignment:
-    """The layer assignment `derived`: each block of the small model with the one that it was cut out of.
+    """The layer assignment `derived`: each block of the small model with its source block in the large one.
 
     Raises:
         ConfigError: the small model was not derived.

@@ -1,4 +1,4 @@
-"""What the stages that train share: how they observe training runs, and tuning a module of one model."""
+"""Shared by the stages that train: the observer of training runs, and tuning a module of one model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def observer(run: StageRun) -> Observer:
 
 
 def _training_hooks(run: StageRun, name: str, meter: Meter) -> Hooks:
-    """Curves, memory and a resumable checkpoint of a training run, under its name."""
+    """Curves, memory and a resumable checkpoint of a training run, by its name."""
 
     def log(series: str, step: int, value: float) -> None:
         run.log_curve(f"{name}/{series}", step, value)
@@ -41,7 +41,7 @@ def log_outcome(run: StageRun, name: str, outcome: Outcome) -> None:
 def tune_kind(
     run: StageRun, loaded: LoadedModel, data: TaskData, section: Optimisation, *, kind: str, seed: int, rate: float
 ) -> Predictions:
-    """Tune a module and write it to the stage's outputs; the model's predictions with it on the evaluation split.
+    """Tune a module and write it to the stage's outputs; return the model's predictions on the evaluation split.
 
     Args:
         rate: learning rate.

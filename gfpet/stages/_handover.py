@@ -1,11 +1,11 @@
-"""The client of the stage server: asks it to run this program, passes its output on, and ends with its exit status.
+"""The client of the stage server: asks it to run this program, and exits with the program's exit status.
 
-Only the standard library is imported here: this is all that a stage's own process loads where a server runs.
+It imports only the standard library: with a server, the stage's own process loads nothing else.
 
 Protocol, on a Unix socket: the client sends the length of a JSON object `{module, arguments, folder, environment}` in
-four bytes, with its standard output and error as file descriptors, and then the object. The server answers `ACCEPTED`
-when the program has started, and its exit status in four bytes when it has ended (a signal's number negated). A client
-that goes away ends its program.
+four bytes, with its standard output and error as file descriptors, and then the object. The server sends `ACCEPTED`
+when the program has started, and its exit status in four bytes when it has ended (the negated number of a signal). If
+the client disappears, the server ends its program.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ NUMBER = struct.Struct("!i")
 
 
 def hand_over() -> None:
-    """End this process with the exit status of the same program in the stage server.
+    """Run this program in the stage server, and exit with its exit status.
 
-    Returns where this process is no stage program, and where the server does not take it: it is gone, or its code is
-    not that of the files any more. The program then runs here.
+    Returns if this process is not a stage program, or if the server is gone or refuses because its files have changed.
+    The program then runs in this process.
     """
     module = _program()
     address = os.environ.get(SERVER_ENV)
@@ -49,14 +49,14 @@ def hand_over() -> None:
         print("error: the stage server ended before its stage; run it again.", file=sys.stderr, flush=True)
         sys.exit(1)
     if status < 0:
-        with suppress(OSError):  # SIGKILL has no other handler
+        with suppress(OSError):  # SIGKILL cannot have a handler
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     sys.exit(abs(status))
 
 
 def receive(connection: socket.socket, count: int) -> bytes:
-    """Exactly `count` bytes; fewer if the other side has gone."""
+    """Receive exactly `count` bytes, or fewer if the other side has closed."""
     found = b""
     while len(found) < count and (more := connection.recv(count - len(found))):
         found += more
@@ -64,8 +64,8 @@ def receive(connection: socket.socket, count: int) -> bytes:
 
 
 def _program() -> str | None:
-    """The module that `python -m` is about to run; None in any other process."""
-    # Python sets argv[0] to "-m" while it looks for the module, which is when it imports this package.
+    """The stage module that `python -m` is about to run; None in any other process."""
+    # Python imports this package while it looks for the module; until then argv[0] is "-m".
     if not sys.argv or sys.argv[0] != "-m" or "-m" not in sys.orig_argv:
         return None
     module = sys.orig_argv[sys.orig_argv.index("-m") + 1]

@@ -1,4 +1,4 @@
-"""What every stage program does around its own work: folders, resumable state, metrics, curves, MLflow.
+"""The harness of every stage program: folders, resumable state, metrics, curves, MLflow.
 
     def program(family: str, task: str) -> None:
         with stage("tune", f"{family}/{task}") as run:
@@ -6,7 +6,7 @@
                 ...
             run.log_curve("lora/loss", step, loss)
 
-The stage's outputs hold no times, so that the same inputs give the same bytes; what is measured goes to `metrics/`.
+A stage's outputs contain no times, so that equal inputs give equal bytes. Measurements go to `metrics/`.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class StageRun:
     """One running stage instance; made by `stage`."""
 
     label: str
-    """As DVC names it, e.g. `tune@gpt2-cb`."""
+    """DVC's name, e.g. `tune@gpt2-cb`."""
     params: Params
     """The checked `params.yaml`."""
     output: Path
     """`outputs/<stage>/<instance>`, empty at the start."""
     work: Path
-    """`.work/<stage>/<instance>`: survives a kill, and is gone when the stage has ended well."""
+    """`.work/<stage>/<instance>`: survives a kill; removed when the stage succeeds."""
 
     rows: list[ResultRow]
-    """What `log_results` was given so far."""
+    """All rows given to `log_results` so far."""
 
     def __init__(self, label: str, params: Params, output: Path, state: StageState, tracker: StageTracker) -> None:
         self.params = params
@@ -56,33 +56,33 @@ class StageRun:
 
     @property
     def resumed(self) -> bool:
-        """Whether `work` holds what a killed run of the same inputs left."""
+        """Whether `work` holds the state of a killed run with the same inputs."""
         return self._state.resumed
 
     def say(self, text: str) -> None:
-        """Print a line to standard error, with the stage's name before it."""
+        """Print a line to standard error, prefixed with the stage's name."""
         print(f"[{self.label}] {text}", file=sys.stderr, flush=True)
 
     def log_value(self, name: str, value: float | int | str | bool | None) -> None:
-        """A final value: into `values` of the stage's metrics and, where it is a number, to MLflow."""
+        """Log a final value to `values` of the stage's metrics and, if it is a number, to MLflow."""
         self._state.record_value(name, value)
         self._tracker.value(name, value)
 
     def log_curve(self, series: str, step: int, value: float | int) -> None:
-        """A point of a curve. The same series and step again replaces it, so a resumed loop may repeat its steps."""
+        """Log a point of a curve. It replaces a point of the same series and step: a resumed loop may repeat steps."""
         self._state.record_point(series, step, float(value))
         self._tracker.point(series, step, float(value))
 
     def carries_nothing(self) -> bool:
-        """Whether `kinds` is empty, so that a stage that carries modules of S over has nothing to do; says so."""
+        """Whether `kinds` is empty: no module of S is transferred, and the stage has no work. If so, logs a line."""
         if not self.params.kinds:
             self.say("kinds is empty: nothing of the small model is carried over, and there is nothing to do here.")
         return not self.params.kinds
 
     def log_results(self, rows: Iterable[ResultRow], predictions: PredictionRow | None = None) -> None:
-        """Add rows to `<output>/results.json`, and what they were computed from to `<output>/predictions.jsonl`.
+        """Add rows to `<output>/results.json`, and the predictions behind them to `<output>/predictions.jsonl`.
 
-        A resumed stage gives all its rows again.
+        A resumed stage must log all its rows again.
         """
         self.rows += rows
         self._predictions += [predictions] if predictions else []
@@ -90,34 +90,34 @@ class StageRun:
         write_predictions(self.output / "predictions.jsonl", self._predictions)
 
     def log_dataset(self, name: str, path: str | Path, source: str, digest: str) -> None:
-        """The data that the stage reads, as MLflow's input.
+        """Log data that the stage reads as an MLflow input.
 
         Args:
             name: e.g. the task.
-            path: where it lies here.
-            source: where it came from: `embedded`, a hub id with its revision, a folder.
+            path: its local path.
+            source: its origin: `embedded`, a hub id with its revision, a folder.
             digest: hash of its content; MLflow keeps the first 36 characters.
         """
         self._tracker.dataset(name, str(path), source, digest)
 
     def log_artifact(self, path: str | Path) -> None:
-        """A file or folder outside `output` for MLflow; what lies in `output` goes there by itself at the end."""
+        """Log a file or folder outside `output` to MLflow. The content of `output` is logged anyway at the end."""
         self._tracker.artifact(Path(path))
 
     @contextmanager
     def measure(self, phase: str, resident: Iterable[Any] = ()) -> Iterator[Any]:
-        """Measure time and memory of a phase with `gfpet.memory.measure`, whose meter this yields.
+        """Measure time and memory of a phase with `gfpet.memory.measure`; yields its meter.
 
-        A phase that is measured more than once counts with the sum of its seconds and steps and its highest peaks.
+        Repeated measurements of a phase add up their seconds and steps, and keep the highest peaks.
 
         Args:
             phase: name below `memory` in the stage's metrics.
-            resident: modules and tensors that are there already and count into the peak.
+            resident: modules and tensors already in memory; they count into the peak.
         """
         from gfpet.memory import measure
 
         measuring = measure(phase, resident=resident)
-        del resident  # this frame lasts as long as the phase, and would keep it alive
+        del resident  # this frame lives as long as the phase, and would keep them alive
         with measuring as meter:
             yield meter
         reading = {name: value for name, value in meter.reading.as_dict().items() if name != "phase"}
@@ -128,16 +128,16 @@ class StageRun:
 def stage(name: str, instance: str | None = None) -> Iterator[StageRun]:
     """Run a stage instance in the current folder, which is the project's root.
 
-    When the body ends well, `metrics/<name>/<instance>.json` and `curves/<name>/<instance>.csv` are written and the
-    work folder is removed. When it raises, the work folder stays for the next run and the MLflow run ends as failed.
-    Tracking that is down is told and otherwise ignored.
+    If the body succeeds, this writes `metrics/<name>/<instance>.json` and `curves/<name>/<instance>.csv` and removes
+    the work folder. If it raises, the work folder stays for the next run and the MLflow run ends as failed. An
+    unreachable tracking server is reported, but does not stop the stage.
 
     Args:
         name: the stage, as in `dvc.yaml`.
-        instance: `<family>/<task>` or `<family>`, None for a stage without a matrix.
+        instance: `<family>/<task>` or `<family>`; None for a stage without a matrix.
 
     Raises:
-        ConfigError: `params.yaml` does not fit.
+        ConfigError: `params.yaml` is invalid.
     """
     root = Path.cwd()
     params = load_params(root / "params.yaml")
@@ -177,7 +177,7 @@ def stage(name: str, instance: str | None = None) -> Iterator[StageRun]:
 
 
 def main(program: Callable[[], None]) -> None:
-    """Run a stage program: an error that is meant for the user ends it with its text alone, and exit code 1."""
+    """Run a stage program. On a `GfpetError`, print only its text and exit with code 1."""
     try:
         program()
     except GfpetError as error:
@@ -186,7 +186,8 @@ def main(program: Callable[[], None]) -> None:
 
 
 def _identity(root: Path) -> tuple[Identity | None, str | None]:
-    """It only serves to find earlier state and runs again, so its failure must not end the stage."""
+    """The stage's identity, or why there is none. It only finds earlier state and runs, so failing must not end the
+    stage."""
     try:
         return running_stage(root), None
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Healing in a stage: a model that was cut out of the large one learns its next-token distributions, without labels."""
+"""Healing in a stage: a model cut out of the large one learns its next-token distributions on unlabelled text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gfpet.method.derive import heal_cut, heal_settings
 from gfpet.stages._fit import log_outcome, observer
 from gfpet.stages._harness import StageRun
 
-# One text in this many is held out of healing.
+# One tenth of the texts is held out.
 _HELD_OUT = 10
 
 
@@ -25,7 +25,7 @@ def healed(
     *,
     pad: int,
 ) -> None:
-    """Train `cut` in place; the large model, `frozen`, runs forward only."""
+    """Heal `cut` in place and log the outcome; the large model, `frozen`, runs forward only."""
     split = len(text) - max(1, len(text) // _HELD_OUT)
     outcome = heal_cut(
         cut, large, frozen, text[:split], text[split:], heal_settings(section), pad=pad, observer=observer(run)

@@ -1,4 +1,4 @@
-"""Which result a running stage is about to make, taken from DVC while DVC runs it."""
+"""The identity of a running stage's result, asked of DVC while DVC runs the stage."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from gfpet.tracking import examples_read, stage_key
 
 @dataclass(frozen=True)
 class Identity:
-    """What a stage instance is, before it has run."""
+    """The identity of a stage instance, known before it has run."""
 
     key: str
-    """`stage_key` of what will stand in `dvc.lock` when the stage has ended."""
+    """`stage_key` of the entry that `dvc.lock` will hold when the stage has ended."""
     examples: list[tuple[str, str]]
-    """Path and hash of the prepared examples that it reads."""
+    """Path and hash of each file of prepared examples that it reads."""
 
 
 def running_stage(root: Path | None = None) -> Identity | None:
     """The running stage's identity, or None outside DVC.
 
-    DVC hands no hashes to the command that it runs, so they are taken again, in the way DVC takes them before a run:
-    unchanged files come out of its own cache of hashes. No lock is needed and nothing is written to the repository.
+    DVC passes no hashes to the command that it runs, so this computes them again, the way DVC does before a run. Hashes
+    of unchanged files come from DVC's cache. This takes no lock and writes nothing to the repository.
 
     Args:
-        root: folder of `dvc.yaml`; the current one by default. (`DVC_ROOT` will not do: in the temporary folder of an
-            experiment it names the project that the experiment belongs to.)
+        root: folder of `dvc.yaml`; the current one by default. (Not `DVC_ROOT`: in an experiment's temporary folder it
+            names the project that the experiment belongs to.)
     """
     address = os.environ.get("DVC_STAGE")
     if not address:

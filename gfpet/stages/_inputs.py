@@ -1,4 +1,4 @@
-"""What the stage programs load alike: models and prepared examples."""
+"""Loads the inputs of the stage programs: models and prepared examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gfpet.lm.scoring import TaskData, load_task
 
 OUTPUTS = Path("outputs")
 _CUT_TOLD = 0.01
-"""Share of cut contexts above which a stage warns."""
+"""A stage warns if more than this share of contexts is cut."""
 
 
 def checkpoint_of(params: Params, family: str, role: Literal["small", "large"]) -> Checkpoint:
@@ -28,17 +28,17 @@ def checkpoint_of(params: Params, family: str, role: Literal["small", "large"]) 
 def load_model(
     params: Params, family: str, role: Literal["small", "large"], *, dtype: str | None = None
 ) -> LoadedModel:
-    """Load one model of a pair; also fixes the number of threads, on which sums of floats depend.
+    """Load one model of a pair. Also sets the number of threads, since sums of floats depend on it.
 
     Args:
-        dtype: instead of the checkpoint's own setting.
+        dtype: overrides the checkpoint's setting.
 
     Raises:
-        ModelError: the checkpoint or the device does not fit.
-        ConfigError: rows, and what a module puts before them, are longer than the model's positions.
+        ModelError: the checkpoint or the device is unsuitable.
+        ConfigError: rows, with the positions that a module puts before them, exceed the model's positions.
     """
     torch.set_num_threads(params.models.threads)
-    # It warns of padding without a mask, which is right here: rows are padded on the right, and decoders are causal.
+    # transformers warns of padding without a mask. None is needed: rows are padded on the right, decoders are causal.
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     source = checkpoint_of(params, family, role)
     path = source.path
@@ -55,7 +55,7 @@ def load_model(
         **(_placement(source) if isinstance(source, LargeCheckpoint) else {}),
     )
     if kept := offloaded(loaded.model):
-        # Standard error, like a stage's own lines: this may be slow, and is to be seen.
+        # Tell the user: offload may be slow. On standard error, like a stage's own lines.
         print(f"parts of {loaded.name} on {', '.join(f'{k}: {n}' for k, n in kept.items())}", file=sys.stderr)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     key, before = positions_before(params)
@@ -78,7 +78,7 @@ def _placement(source: LargeCheckpoint) -> dict[str, Any]:
 
 
 def derived_folder(family: str) -> Path:
-    """Where stage `derive` writes."""
+    """The output folder of stage `derive`."""
     return OUTPUTS / "derive" / family
 
 

@@ -1,4 +1,4 @@
-"""Predictions to result rows: every official metric of the task, and their mean."""
+"""Turns predictions into result rows: every official metric of the task, and their mean."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RowMaker:
     family: str
     task: str
     models: tuple[Literal["small", "large"], ...]
-    """Which models took part; the columns of the others stay empty."""
+    """The models used; the column of the other one stays empty."""
 
     def rows(
         self,
@@ -32,7 +32,7 @@ class RowMaker:
         strategy: str = "",
         seed: int | None = None,
     ) -> tuple[list[ResultRow], PredictionRow]:
-        """One row for each metric, without intervals; and the predictions, which the report computes intervals from."""
+        """One row per metric, without intervals, and the predictions, from which the report computes intervals."""
         rows = [
             ResultRow(
                 family=self.family,

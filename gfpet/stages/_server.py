@@ -1,7 +1,7 @@
-"""The stage server: imports what stages need once, and forks a process for each stage program that is handed to it.
+"""The stage server: imports the stages' dependencies once, and forks a process for each stage program it is handed.
 
-Importing torch, transformers and MLflow takes longer than many a small stage. A fork of a process that has done no more
-than that starts at once and computes the same bytes. Linux only. `tasks.stage_server` starts it:
+Importing torch, transformers and MLflow takes longer than many small stages. A fork of a process that has only done
+these imports starts at once and computes the same bytes. Linux only. `tasks.stage_server` starts it:
 
     python -m gfpet.stages._server DESCRIPTOR      # of a listening socket; ends when standard input does
 
@@ -33,7 +33,7 @@ import gfpet.stages
 from gfpet.stages._handover import ACCEPTED, NUMBER, receive
 
 GRACE_SECONDS = 5.0
-"""Between asking an abandoned program to end and making it."""
+"""Seconds from SIGTERM to SIGKILL for an abandoned program; also the time limit for a client's request."""
 
 FURTHER = (
     "dvc.repo",
@@ -43,7 +43,7 @@ FURTHER = (
     "mlflow.tracking",
     "psutil",
 )
-"""What stages import only when they need it."""
+"""Modules that stages import only when needed."""
 
 _TICK = 0.5
 _PARENT_DEATH_SIGNAL = 1
@@ -56,43 +56,43 @@ class _Running:
     pid: int
     client: socket.socket
     ended_by: float | None = None
-    """When to kill it, once its client has gone; None while the client waits."""
+    """Time to kill it, set when its client has disappeared; None while the client waits."""
 
 
 @dataclass
 class _Server:
     listener: socket.socket
     files: dict[str, tuple[int, int]]
-    """Files of the imported code, with what tells a change of them."""
+    """Files of the imported code, with size and modification time to detect edits."""
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     running: dict[int, _Running] = field(default_factory=dict)
     """By pidfd."""
 
 
 def main() -> None:
-    """Serve until standard input ends and no program runs; in a fork, run the program that was asked for."""
+    """Serve until standard input ends and no program runs; in a fork, run the requested program."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     preload()
     request = _serve(_Server(listener, _state(_code())))
     if request is not None:
         sys.argv = [request["module"], *request["arguments"]]
-        sys.modules.pop(request["module"], None)  # imported with the others; runpy wants to do it itself
+        sys.modules.pop(request["module"], None)  # preloaded, but runpy must import it itself
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
 def preload() -> None:
-    """Import what stages import. Opens no connection, starts no thread, draws no random number."""
+    """Import the stages' dependencies. Opens no connection, starts no thread, draws no random number."""
     programs = [each.name for each in pkgutil.iter_modules(gfpet.stages.__path__) if not each.name.startswith("_")]
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would start a thread
     for name in (*(f"gfpet.stages.{program}" for program in programs), *FURTHER):
-        with suppress(ImportError):  # the stage that needs it says so
+        with suppress(ImportError):  # the stage that needs the module reports it
             importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # else collecting garbage would copy all of this into every fork
+    gc.freeze()  # otherwise garbage collection would copy all these objects into every fork
 
 
 def _serve(server: _Server) -> dict[str, Any] | None:
-    """Returns the request in a fork, and None in the server when there is nothing left to do."""
+    """Serve. Returns the request in a fork, and None in the server when it has finished."""
     server.selector.register(server.listener, selectors.EVENT_READ, "listener")
     server.selector.register(0, selectors.EVENT_READ, "owner")
     owned = True
@@ -110,7 +110,7 @@ def _serve(server: _Server) -> dict[str, Any] | None:
                     server.listener.close()
             elif key.data == "program":
                 _end(server, key.fd)
-            else:  # a client: all that can come from it is its end
+            else:  # a client: its only event is its disconnection
                 _abandon(server, key.data)
         _kill_late(server)
     return None
@@ -124,7 +124,7 @@ def _accept(server: _Server) -> dict[str, Any] | None:
     try:
         head, descriptors, _, _ = socket.recv_fds(client, NUMBER.size, 2)
         request: dict[str, Any] = json.loads(receive(client, NUMBER.unpack(head)[0]))
-        # Code of another folder, or edited since it was imported, is not what the server would run.
+        # Refuse another folder, or code edited since its import: the server would run the wrong code.
         fits = request["folder"] == str(Path.cwd()) and _state(server.files) == server.files and len(descriptors) == 2
     except (OSError, ValueError, struct.error):
         fits = False
@@ -150,7 +150,7 @@ def _accept(server: _Server) -> dict[str, Any] | None:
 
 
 def _become(server: _Server, parent: int, request: dict[str, Any], descriptors: list[int]) -> None:
-    """Make the fork a process like the client: its environment and output; nothing of the server's."""
+    """Give the fork the client's environment and output, and close the server's descriptors."""
     os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
@@ -170,7 +170,7 @@ def _become(server: _Server, parent: int, request: dict[str, Any], descriptors: 
 
 
 def _end(server: _Server, handle: int) -> None:
-    """Tell the client how its program ended."""
+    """Send the client its program's exit status."""
     program = server.running.pop(handle)
     _, status = os.waitpid(program.pid, 0)
     server.selector.unregister(handle)
@@ -183,7 +183,7 @@ def _end(server: _Server, handle: int) -> None:
 
 
 def _abandon(server: _Server, handle: int) -> None:
-    """The client was killed: so is its program."""
+    """End the program of a client that has disappeared."""
     program = server.running.get(handle)
     if program is None or program.ended_by is not None:
         return
@@ -199,7 +199,7 @@ def _kill_late(server: _Server) -> None:
 
 
 def _signal(program: _Running, number: int) -> None:
-    """To the program and what it started; to it alone where it has no group of its own yet."""
+    """Signal the program's process group, or the program alone if it has no group yet."""
     try:
         os.killpg(program.pid, number)
     except ProcessLookupError:
@@ -208,7 +208,7 @@ def _signal(program: _Running, number: int) -> None:
 
 
 def _code() -> Iterator[str]:
-    """Files of the project's own modules."""
+    """Files of the imported modules of gfpet."""
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
         if path and name.partition(".")[0] == "gfpet":
@@ -216,7 +216,7 @@ def _code() -> Iterator[str]:
 
 
 def _state(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Size and time of change of files; a file that is gone has none."""
+    """Size and modification time of files; missing files are left out."""
     found = {}
     for path in paths:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""State of a stage that survives a kill: what it has logged so far, bound to the inputs that it was made from."""
+"""State of a stage that survives a kill: everything logged so far, tied to the stage's inputs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SUMMED = {"seconds", "steps", "tracked_steps"}
 
 
 class StageState:
-    """Curves, values and readings of a running stage, kept in `work/_harness` as they come; made by `open_state`."""
+    """Curves, values and readings of a running stage, saved to `work/_harness` as they arrive; made by `open_state`."""
 
     work: Path
     resumed: bool
     story: str
-    """One line for the log: a fresh start, a resumed one, or state that did not fit."""
+    """One line for the log: a fresh start, a resumed run, or removed state of other inputs."""
     seconds_before: float
-    """Seconds that a killed run had worked already, as far as was noted."""
+    """Seconds of earlier, killed runs, as last saved."""
     points: dict[tuple[str, int], float]
     values: dict[str, Any]
     memory: dict[str, dict[str, Any]]
@@ -44,7 +44,7 @@ class StageState:
         self.points, self._curves = _open_curves(folder / "curves.csv")
 
     def record_point(self, series: str, step: int, value: float) -> None:
-        """Note a point. It is with the operating system when this returns, so a kill does not lose it."""
+        """Record a point. Flushed before returning, so a kill does not lose it."""
         self.points[series, step] = value
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow([series, step, repr(value)])
@@ -54,18 +54,18 @@ class StageState:
             self._save()
 
     def record_value(self, name: str, value: Any) -> None:
-        """Note a final value; the same name again replaces it."""
+        """Record a final value; it replaces an earlier one of the same name."""
         self.values[name] = value
         self._save()
 
     def record_memory(self, phase: str, reading: dict[str, Any]) -> dict[str, Any]:
-        """Note a reading; returns what the phase counts with now: seconds and steps added up, of peaks the highest."""
+        """Record a reading; returns the phase's total so far: summed seconds and steps, highest peaks."""
         before = self.memory.get(phase, {})
         lower = (before.get(_PEAK) or 0) > (reading.get(_PEAK) or 0)
         for name, value in reading.items():
             known = before.get(name)
             if name.startswith(_SPLIT) and name != _PEAK:
-                # Parts of one peak belong together: those of the higher one stay.
+                # The parts of a peak belong together: keep those of the higher peak.
                 before[name] = known if lower else value
                 continue
             if known is None or value is None:
@@ -77,7 +77,7 @@ class StageState:
         return before
 
     def close(self) -> None:
-        """Save and let go of the files."""
+        """Save, and close the curves file."""
         self._save()
         self._curves.close()
 
@@ -91,15 +91,15 @@ class StageState:
 
 
 def open_state(work: Path, params: Params, stage_key: str | None) -> StageState:
-    """State in `work` if it was made from the same inputs; otherwise the folder is emptied.
+    """Open the state in `work` if it belongs to the same inputs; otherwise empty the folder.
 
-    Under DVC the stage key tells the inputs apart exactly. A program started by hand has all parameters instead (but
-    the preset's name): too much, never too little.
+    Under DVC the stage key identifies the inputs exactly. A program started by hand uses all parameters except the
+    preset's name: it may discard usable state for a parameter that it does not use.
 
     Args:
-        work: the stage instance's work folder; made if missing.
+        work: the stage instance's work folder; created if missing.
         params: the checked parameters.
-        stage_key: hash of command, dependencies and parameters, None outside DVC.
+        stage_key: hash of command, dependencies and parameters; None outside DVC.
     """
     text = json.dumps({"stage": stage_key, "params": None if stage_key else _plain(params)}, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
@@ -122,7 +122,7 @@ def _plain(params: Params) -> dict[str, Any]:
 
 
 def _open_curves(path: Path) -> tuple[dict[tuple[str, int], float], TextIO]:
-    """The points of a curves file and the file, open for more. A line that a kill cut off is dropped."""
+    """The points of a curves file, and the file opened to append. Drops a last line cut off by a kill."""
     points: dict[tuple[str, int], float] = {}
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     whole = text[: text.rfind("\n") + 1]

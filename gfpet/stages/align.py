@@ -18,12 +18,12 @@ from gfpet.stages._family import derived_pairs, mixed_examples
 from gfpet.stages._harness import StageRun, main, stage
 from gfpet.stages._inputs import load_model
 
-# One text in this many is held out to measure how well the maps do.
+# One tenth of the texts is held out to measure the maps' R².
 _HELD_OUT = 10
 
 
 def align(family: str) -> None:
-    """Write `maps.safetensors` and `layers.json`; nothing where nothing is carried over."""
+    """Write `maps.safetensors` and `layers.json`; nothing if `kinds` is empty."""
     with stage("align", family) as run:
         if run.carries_nothing():
             return
@@ -71,7 +71,7 @@ def _examples(run: StageRun) -> list[Example]:
     """The texts that both models read.
 
     Raises:
-        DataError: there are too few to hold one out.
+        DataError: there are too few to hold one of them out.
     """
     taken = mixed_examples(run.params, run.params.align.examples)
     if len(taken) < _HELD_OUT:

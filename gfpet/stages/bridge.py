@@ -1,4 +1,7 @@
-"""Stage `bridge`: module, `W_plug`, `W_down` and Bridge are fine-tuned on the task. Algorithm 1, steps 2, 4 and 5.
+"""Stage `bridge`: fine-tunes module, `W_plug`, `W_down` and Bridge on the task. Algorithm 1, steps 2, 4 and 5.
+
+The rows `bridge_alone` score the Bridge's own predictions. They still need L's activations: this is ladder side-tuning
+with S's module.
 
 Usage: python -m gfpet.stages.bridge FAMILY TASK
 """
@@ -42,7 +45,7 @@ def bridge(family: str, task: str) -> None:
 def _tuned(
     run: StageRun, family: str, task: str, device: torch.device
 ) -> Iterator[tuple[str, str, int, PetModule, Projection]]:
-    """Name, kind, seed, module as tuned on S, and the closed form of its `W_plug`, unread."""
+    """Name, kind, seed, the module tuned on S, and the closed form of its `W_plug`, in its file (`Projection.open`)."""
     for kind in run.params.kinds:
         for seed in run.params.seeds:
             name = f"{kind}-seed{seed}"
@@ -73,7 +76,7 @@ def _train(run: StageRun, family: str, task: str, pairs: LayerAssignment) -> Non
     if plan.store != "recompute":
         run.log_value("large_forward_passes", frozen.forward_passes)
         run.log_value("large_forward_rows", frozen.forward_rows)
-    del large, frozen  # with a cache, nothing holds the large model from here on
+    del large, frozen  # with a cache, this frees the large model
     maker, observing = RowMaker(run.params, family, task, ("small", "large")), observer(run)
     for name, kind, seed, module, maps in _tuned(run, family, task, device):
         transfer = transfer_of(module, maps, pairs, shape, kept, dims, settings, seed=seed)
@@ -94,7 +97,7 @@ def _train(run: StageRun, family: str, task: str, pairs: LayerAssignment) -> Non
         )
         log_outcome(run, name, fit.outcome)
         transfer.in_large().detached().save(run.output / f"{name}.safetensors")
-        # Only what was trained: the rest is what stage align wrote.
+        # Only the trained part: the rest is in the output of stage align.
         transfer.plug_update().save(run.output / f"{name}-w_plug.safetensors")
         rows = maker.rows("bridge_alone", fit.predictions, data.eval, kind=kind, strategy="algorithm1", seed=seed)
         run.log_results(*rows)

@@ -1,4 +1,4 @@
-"""Stage `derive`: a small model out of the large one, by dropping blocks; or a note of which small model is used.
+"""Stage `derive`: makes a small model from the large one by dropping blocks, or notes which small model is used.
 
 Usage: python -m gfpet.stages.derive FAMILY
 """
@@ -14,13 +14,13 @@ from gfpet.stages._harness import StageRun, main, stage
 
 
 def derive(family: str) -> None:
-    """Write `source.json`, and where the small model is derived, its checkpoint `small/`."""
+    """Write `source.json` and, if the small model is derived, its checkpoint `small/`."""
     with stage("derive", family) as run:
         checkpoint = getattr(run.params.models, family).small
         if checkpoint.path == DERIVE:
             _derive(run, family)
             return
-        # Most runs come here, and import nothing heavy.
+        # Most runs end here, so nothing heavy is imported before.
         _note(run, {"derived": False, "path": checkpoint.path, "revision": checkpoint.revision})
         run.say(f"models.{family}.small is {checkpoint.path}; nothing to derive")
 

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the large model with what was learned for it, by each strategy; forward only. Algorithm 1, step 6.
+"""Stage `evaluate`: scores the large model with each transfer strategy; forward only. Algorithm 1, step 6.
 
 Usage: python -m gfpet.stages.evaluate FAMILY TASK
 """
@@ -44,7 +44,7 @@ def evaluate(family: str, task: str) -> None:
             run.say(f"{tag}: {selection.text()}")
             run.log_value(f"{tag}/auto", selection.selected.strategy)
 
-        # Before L is loaded: the maps of a large pair take a good part of its size, the plugged modules do not.
+        # Before loading L: the maps between large models take much memory, the plugged modules little.
         with_random = "random_w_plug" in section.controls
         controls = _random_controls(run, family, outputs("tune")) if kinds and with_random else {}
         with_small = any(name in STRATEGIES and STRATEGIES[name].uses_small for name in section.strategies)
@@ -83,7 +83,7 @@ def _module(folder: Path, tag: str) -> PetModule:
 
 
 def _tags(run: StageRun) -> dict[str, int]:
-    """The seed of each kind and seed."""
+    """The seed of each tag (kind and seed)."""
     return {tag_of(kind, seed): seed for kind in run.params.kinds for seed in run.params.seeds}
 
 
@@ -99,7 +99,7 @@ def _random_controls(run: StageRun, family: str, folder: Path) -> dict[str, PetM
 
 
 def _ask_small(run: StageRun, family: str, task: str, folder: Path) -> tuple[TaskData, dict[str, Scorer]]:
-    """The examples, and the small model's predictions for them. The small model is freed on return."""
+    """The examples, and the small model's predictions for them, by tag. Frees the small model on return."""
     loaded = load_model(run.params, family, "small")
     data = load_examples(run.params, task, loaded)
     small = FrozenEvaluator(loaded, data, run.measure, batch_size=run.params.evaluate.batch_size)

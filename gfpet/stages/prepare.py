@@ -1,9 +1,9 @@
-"""Stage `prepare`: rows of every task to examples.
+"""Stage `prepare`: turns the rows of every task into examples.
 
-Writes `outputs/prepare/<task>/{train,dev,eval}.jsonl` and `manifest.json`; of a task of the project's own also
-`task.yaml`, a copy of its file, from which later stages know its metrics.
+Writes `outputs/prepare/<task>/{train,dev,eval}.jsonl` and `manifest.json`. For a task of the project's own it also
+copies the task's file to `task.yaml`, where later stages find its metrics.
 
-python -m gfpet.stages.prepare
+Usage: python -m gfpet.stages.prepare
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gfpet.stages._harness import main, stage
 
 
 def read_source(task: Task, file: Path, params: Params) -> Source:
-    """The task's own data files, or its rows from the source that `prepare.source` names."""
+    """The task's own data files if it has any, otherwise the source named by `prepare.source`."""
     section = params.prepare
     if task.data:
         return read_files(task, file)
@@ -41,7 +41,11 @@ def read_source(task: Task, file: Path, params: Params) -> Source:
 
 
 def prepare() -> None:
-    """Prepare every task of `params.tasks`; broken rows of all of them are reported together."""
+    """Prepare every task of `params.tasks`.
+
+    Raises:
+        BrokenRowsError: the sources contain broken rows; lists those of all tasks.
+    """
     with stage("prepare", instance=None) as run:
         section = run.params.prepare
         broken: list[BrokenRow] = []

@@ -1,4 +1,4 @@
-"""Stage `pretrain` (frozen): the embedded checkpoints, from scratch. What it made is committed.
+"""Stage `pretrain` (frozen): trains the embedded checkpoints from scratch. Its result is committed.
 
 Usage: python -m gfpet.stages.pretrain FAMILY
 """
@@ -22,7 +22,7 @@ def pretrain_pair(family: str) -> None:
     """Write `checkpoints/<family>/small` and `.../large`, each only once it is complete.
 
     Raises:
-        ModelError: there is no embedded pair of that family.
+        ModelError: the family has no embedded pair.
     """
     pair = pair_of(family)
     with stage("pretrain", family) as run:

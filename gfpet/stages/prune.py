@@ -1,4 +1,4 @@
-"""Stage `prune`: the Bridge, cut out of the large model. Algorithm 1, step 3 of the paper.
+"""Stage `prune`: cuts the Bridge out of the large model. Algorithm 1, step 3 of the paper.
 
 Usage: python -m gfpet.stages.prune FAMILY
 """
@@ -20,7 +20,7 @@ from gfpet.stages._inputs import load_examples, load_model
 
 
 def prune(family: str) -> None:
-    """Write the Bridge's weights, its sizes and the coordinates that it keeps."""
+    """Write the Bridge's weights, its sizes and its kept coordinates."""
     with stage("prune", family) as run:
         section = run.params.prune
         large = load_model(run.params, family, "large")
@@ -61,7 +61,7 @@ def _sizes(stack: str, whole: Dims, less: Dims) -> str:
 
 
 def _batches(run: StageRun, large: LoadedModel, size: int) -> Iterator[Batch]:
-    """Training examples of every task, as evenly as `prune.examples` can be divided."""
+    """Batches of training examples; divides `prune.examples` evenly among the tasks."""
     tasks = run.params.tasks
     for number, task in enumerate(tasks):
         count = len(range(number, run.params.prune.examples, len(tasks)))

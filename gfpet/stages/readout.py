@@ -1,4 +1,4 @@
-"""Stage `readout`: a readout for the large model, trained on its activations; the large model only runs forward.
+"""Stage `readout`: trains a readout on the large model's activations; the large model runs forward only.
 
 Usage: python -m gfpet.stages.readout FAMILY TASK
 """
@@ -32,7 +32,7 @@ def readout(family: str, task: str) -> None:
         )
         run.log_value("large_forward_passes", frozen.forward_passes)
         run.log_value("large_forward_rows", frozen.forward_rows)
-        del large, frozen  # training needs the cached activations and the output embedding alone
+        del large, frozen  # training needs only the cached activations and the output embedding
         read = read.in_float32()
         for seed in run.params.seeds:
             name = f"readout-seed{seed}"

@@ -1,4 +1,4 @@
-"""Stage `reference`: the large model by gradients, the ceiling. Only this stage and `fisher` pruning ever need them.
+"""Stage `reference`: tunes the large model by gradients, as the upper bound. Only `fisher` pruning needs them, too.
 
 Usage: python -m gfpet.stages.reference FAMILY TASK
 """
@@ -41,7 +41,7 @@ def reference(family: str, task: str) -> None:
 
 
 def _full(run: StageRun, family: str, data: TaskData, seed: int) -> Predictions:
-    """Full fine-tuning changes the model's own weights: it takes a fresh one each time."""
+    """Full fine-tuning. It changes the model's own weights, so it loads a fresh model each time."""
     section, name = run.params.reference, f"full-seed{seed}"
     large = load_model(run.params, family, "large", dtype=section.dtype)
     outcome = fit_all(

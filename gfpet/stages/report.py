@@ -1,4 +1,4 @@
-"""Stage `report`: all results with their costs as rows, tables and plots in `reports/`.
+"""Stage `report`: writes all results with their costs as rows, tables and plots to `reports/`.
 
 Usage: python -m gfpet.stages.report
 """
@@ -13,10 +13,10 @@ from gfpet.stages._harness import main, stage
 
 
 def report() -> None:
-    """Read what the stages of all configured families and tasks wrote, and write `reports/`."""
+    """Read the outputs of all configured families and tasks, and write `reports/`."""
     with stage("report") as run:
         params = run.params
-        # Where nothing is carried over from S, the references have kinds all the same.
+        # With empty `kinds` nothing is transferred from S, but the references still have kinds.
         kinds = params.kinds or tuple(method for method in params.reference.methods if method != "full")
         scope = Scope(params.families, params.tasks, kinds, params.seeds, params.evaluate.auto)
         section = params.report
@@ -35,7 +35,7 @@ def report() -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove an earlier report, but keep what `gfpet memory` estimated."""
+    """Remove an earlier report, but keep the estimates of `gfpet memory`."""
     for path in folder.iterdir() if folder.exists() else ():
         if path.is_dir() and path.name != ESTIMATED:
             shutil.rmtree(path)

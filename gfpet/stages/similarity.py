@@ -1,4 +1,4 @@
-"""Stage `similarity`: the modules tuned on S beside those that gradients made on L, with null controls for each value.
+"""Stage `similarity`: compares the modules tuned on S with those tuned on L by gradients, with null controls.
 
 Usage: python -m gfpet.stages.similarity FAMILY
 """
@@ -22,7 +22,7 @@ from gfpet.stages._inputs import OUTPUTS, load_examples, load_model
 
 
 def similarity(family: str) -> None:
-    """Write `similarity.json`: `{"rows": [...]}`, one row a task, kind, seed and measure."""
+    """Write `similarity.json`: `{"rows": [...]}`, one row per task, kind, seed and measure."""
     with stage("similarity", family) as run:
         found = Comparison() if run.carries_nothing() else _compare(run, family)
         text = json.dumps({"rows": found.rows}, indent=1, allow_nan=False) + "\n"
@@ -63,7 +63,7 @@ def _compare(run: StageRun, family: str) -> Comparison:
 
 
 def _module(stage_name: str, family: str, device: torch.device, task: str, kind: str, seed: int) -> PetModule | None:
-    """A tuned module; None if its stage made none."""
+    """A tuned module; None if its stage did not write one."""
     path = OUTPUTS / stage_name / family / task / f"{tag_of(kind, seed)}.safetensors"
     return PetModule.load(path).to(device, torch.float32) if path.is_file() else None
 

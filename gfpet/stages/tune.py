@@ -1,4 +1,4 @@
-"""Stage `tune`: a module on the frozen small model, for each kind and seed; and what the small model can do with it.
+"""Stage `tune`: tunes a module on the frozen small model for each kind and seed, and scores the small model with it.
 
 Algorithm 1, step 1 of the paper. Usage: python -m gfpet.stages.tune FAMILY TASK
 """

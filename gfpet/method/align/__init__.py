@@ -1,4 +1,4 @@
-"""Closed-form `W_plug`: maps between the activations of two models that read the same text, forward only."""
+"""Closed-form `W_plug`: maps between the activations of two models on the same text. Needs forward passes only."""
 
 from __future__ import annotations
 

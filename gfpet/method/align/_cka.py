@@ -1,8 +1,8 @@
-"""Linear centred kernel alignment (Kornblith et al. 2019, arXiv:1905.00414), of what two models do to the same tokens.
+"""Linear centred kernel alignment (CKA; Kornblith et al. 2019, arXiv:1905.00414) of two models on the same tokens.
 
-It needs no map between the two widths, and stays the same under rotations and one common scale of either side. The
-debiased form uses the unbiased estimate of HSIC (Song et al. 2012): the plain one tends to 1 as the width nears the
-number of tokens, whatever the two sides are.
+CKA needs no map between the two widths. It is invariant to rotations and to isotropic scaling of either side. Plain
+CKA tends to 1 as the width nears the number of tokens, even for unrelated sides; the debiased form uses the unbiased
+estimate of HSIC (Song et al. 2012) instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gfpet.lm.scoring import Batch, backbone_of
 
 
 class Side:
-    """One model's activations `[tokens, d]`, centred, in float64, with what every comparison needs of them."""
+    """One model's activations `[tokens, d]`, centred, in float64, with the sums that every comparison needs."""
 
     def __init__(self, x: Float[Tensor, "tokens d"]) -> None:
         x = x.double()
@@ -31,7 +31,7 @@ class Side:
 
 
 def cka_pair(x: Side, y: Side) -> tuple[float | None, float | None]:
-    """`cka` and `cka_debiased` of two sides, which share the one costly product."""
+    """`cka` and `cka_debiased` of two sides, computed together: they share the one costly product."""
     cross = float((y.centred.T @ x.centred).square().sum())
     norm = (x.own * y.own) ** 0.5
     biased = cross / norm if norm > 0 else None
@@ -42,23 +42,23 @@ def cka_pair(x: Side, y: Side) -> tuple[float | None, float | None]:
 
 
 def cka(x: Float[Tensor, "tokens d1"], y: Float[Tensor, "tokens d2"]) -> float | None:
-    """`‖Yᵀ X‖² / (‖Xᵀ X‖ ‖Yᵀ Y‖)` of the centred sides, in [0, 1]; None where a side never varies."""
+    """`‖Yᵀ X‖² / (‖Xᵀ X‖ ‖Yᵀ Y‖)` of the centred sides, in [0, 1]; None if a side is constant."""
     return cka_pair(Side(x), Side(y))[0]
 
 
 def cka_debiased(x: Float[Tensor, "tokens d1"], y: Float[Tensor, "tokens d2"]) -> float | None:
-    """CKA with the unbiased HSIC: about 0 for unrelated sides, and it may be a little below.
+    """CKA with the unbiased HSIC: about 0 for unrelated sides, and sometimes slightly negative.
 
-    None where a side never varies, or with fewer than four tokens.
+    None if a side is constant, or with fewer than four tokens.
     """
     return cka_pair(Side(x), Side(y))[1]
 
 
 def _hsic(cross: float, x: Side, y: Side) -> float:
-    """n(n-3) times the unbiased HSIC of the kernels `K = X Xᵀ`, `L = Y Yᵀ` with their diagonals put to 0.
+    """n(n-3) times the unbiased HSIC of the kernels `K = X Xᵀ`, `L = Y Yᵀ` with zero diagonals, `K̃` and `L̃`.
 
-    `tr(K̃L̃) + (1ᵀK̃1)(1ᵀL̃1)/((n-1)(n-2)) - 2/(n-2) 1ᵀK̃L̃1`; the sides are centred, so K's rows sum to 0 and
-    `K̃1 = -diag(K)`. So no matrix over pairs of tokens is ever held.
+    `tr(K̃L̃) + (1ᵀK̃1)(1ᵀL̃1)/((n-1)(n-2)) - 2/(n-2) 1ᵀK̃L̃1`. The sides are centred, so K's rows sum to 0 and
+    `K̃1 = -diag(K)`. This avoids any matrix over pairs of tokens.
     """
     n = len(x.lengths)
     both = float((x.lengths * y.lengths).sum())
@@ -69,16 +69,16 @@ def _hsic(cross: float, x: Side, y: Side) -> float:
 def layer_likeness(
     small: LoadedModel, large: FrozenModel, batches: Iterable[Batch], *, tokens: int
 ) -> dict[str, Tensor]:
-    """Linear CKA of the residual streams that each block of S and each block of L is given, on the same text.
+    """Linear CKA between the input of each block of S and the input of each block of L, on the same text.
 
     Returns `[n_S, n_L]` by stack.
 
     Args:
-        tokens: how many tokens of each stack to look at; about `tokens · (n_S d_S + n_L d_L)` floats are held.
+        tokens: tokens of each stack to compare; holds about `tokens · (n_S d_S + n_L d_L)` floats.
     """
     stacks = [stack.name for stack in small.family.stacks]
     spaces = [residual_of(stack) for stack in stacks]
-    # By stack: what blocks of S, and what blocks of L are given.
+    # By stack: inputs of S's blocks, inputs of L's blocks.
     seen: dict[str, tuple[list[Tensor], list[Tensor]]] = {stack: ([], []) for stack in stacks}
     count = dict.fromkeys(stacks, 0)
     with large.forward_only() as model:

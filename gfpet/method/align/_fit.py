@@ -1,7 +1,7 @@
-"""`W_plug` by regression: both models read the same text, and each space of S is regressed on L's or L's on S's.
+"""`W_plug` by regression: both models read the same text, and their activations are regressed on each other.
 
-reads   `x_S ≈ Q x_L + offset`    what a module of S reads, from what L has there
-writes  `y_L ≈ P y_S + offset`    what a module of S writes, as L would have it
+reads   `x_S ≈ Q x_L + offset`    predicts what a module of S reads from L's activation there
+writes  `y_L ≈ P y_S + offset`    predicts L's activation from what a module of S writes to
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Direction = Literal["read", "write"]
 
 
 def spaces_for(target_modules: Mapping[str, Sequence[str]]) -> tuple[set[str], set[str]]:
-    """The spaces, `<target>.<in|out>`, that modules at these target modules read from and those that they write to.
+    """The spaces, `<target>.<in|out>`, that modules at these target modules read, and those that they write.
 
     Args:
-        target_modules: by kind, by their full names.
+        target_modules: full names, by kind of module.
 
     >>> spaces_for({"lora": ["attn.q"]})
     ({'attn.q.in'}, {'attn.q.out'})
@@ -57,21 +57,21 @@ def fit_maps(
     centre: bool = True,
     step: Step = no_step,
 ) -> Projection:
-    """The maps of every pair of layers and every space, in float32 on the models' device.
+    """Fit the maps of every pair of layers and every space, in float32 on the models' device.
 
-    One pass over the text; no activation of L outlives its block. What is summed up instead, in float64: for each space
-    that is read `n_L d_L²` values, for each that is written `n_S d_S²`, and `n_L d_S d_L` for either (n_L: pairs of the
-    layer assignment; spaces that are one tensor, such as the inputs of a fused query-key-value map, are summed once).
-    GPT-2 to GPT2-XL: 1.0 GB, 0.06 GB and 0.5 GB a space, about 6 GB for all three kinds at their default target
-    modules. Where that is too much, call it for some pairs at a time (`layer_groups`).
+    Takes one pass over the text and keeps no activation of L beyond its block, only float64 sums: `n_L d_L²` values per
+    space read, `n_S d_S²` per space written, and `n_L d_S d_L` per space of either sort (n_L: pairs of the layer
+    assignment; spaces that are one tensor, such as the inputs of a fused query-key-value layer, are summed once).
+    GPT-2 to GPT2-XL: 1.0 GB, 0.06 GB and 0.5 GB per space, about 6 GB for all three kinds at their default target
+    modules. If that is too much, call it for some pairs at a time (`layer_groups`).
 
     Args:
         large: of the same family as the small model.
-        pairs: maps are made for these; of stacks without any, there are none.
+        pairs: the layer assignment; stacks without pairs get no maps.
         reads: spaces that need `Q`, as from `spaces_for`.
         writes: spaces that need `P`.
-        ridge: penalty of the method `ridge`, as a part of the mean variance of the inputs.
-        centre: regress what is left after the means, and keep the difference of the means as offsets.
+        ridge: penalty of the method `ridge`, as a fraction of the inputs' mean variance.
+        centre: subtract the means before the regression, and keep offsets.
     """
     reads, writes = ([space for space in spaces if pairs.get(stack_of(space))] for spaces in (reads, writes))
     sources = same_tensor(small.family, {*reads, *writes})
@@ -91,7 +91,7 @@ def fit_maps(
                 moments.count += sum(batch.texts[small.family.text_of(space)].lengths)
     named: dict[str, Tensor] = {}
     asked: tuple[tuple[Direction, Collection[str]], ...] = (("read", reads), ("write", writes))
-    # Sums and maps are there together now: in large models the largest step of all.
+    # Sums and maps are in memory together here: with large models this step has the highest peak.
     with step(sum(moments.size for moments in sums.values())):
         for direction, space in [(direction, space) for direction, spaces in asked for space in sorted(spaces)]:
             moments = sums[sources[space]]
@@ -99,7 +99,7 @@ def fit_maps(
                 map_of(moments, pair, direction, method=method, ridge=ridge, centre=centre)
                 for pair in pairs[stack_of(space)]
             ]
-            # A new tensor for each space: safetensors refuses two names for one.
+            # A new tensor for each space: safetensors refuses two names for one tensor.
             named[f"{direction}s/{space}"] = torch.stack([matrix for matrix, _ in solved]).float()
             if centre:
                 named[f"{direction}_offsets/{space}"] = torch.stack([offset for _, offset in solved]).float()
@@ -115,9 +115,9 @@ def explained(
     *,
     step: Step = no_step,
 ) -> dict[str, float]:
-    """R² of each map on (held-out) text, the mean over pairs of layers, by `reads/<space>` and `writes/<space>`.
+    """R² of the maps on (held-out) text by `reads/<space>` and `writes/<space>`, averaged over pairs of layers.
 
-    1 is perfect, 0 is as good as the mean; over all coordinates of a space together.
+    R² covers all coordinates of a space together: 1 is perfect, 0 is as good as the mean.
     """
     asked = [("read", space) for space in maps.reads] + [("write", space) for space in maps.writes]
     sources = same_tensor(small.family, {space for _, space in asked})
@@ -132,7 +132,7 @@ def explained(
                 if large_layer != layer:
                     continue
                 x, y = (in_large, ours(small_layer)) if direction == "read" else (ours(small_layer), in_large)
-                # In float32: a double of everything would be the largest step of all.
+                # In float32: float64 copies would raise the stage's peak memory.
                 guess = x.float() @ matrices[index].T
                 guess = guess if offsets is None else guess.add_(offsets[index])
                 errors[direction, space][index].add(y.float(), guess)
@@ -148,7 +148,7 @@ def explained(
 
 
 class _Error:
-    """What a regression leaves over, against the spread around the mean."""
+    """Sums for R²: the squared error of a regression, and the squared spread around the mean."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -157,21 +157,21 @@ class _Error:
         self._total: Tensor | float = 0.0
 
     def add(self, y: Tensor, guess: Tensor) -> None:
-        """Add a batch; the guess is written over."""
+        """Add a batch; overwrites `guess`."""
         self._count += len(y)
         self._square += float(torch.linalg.vector_norm(y, dtype=torch.float64)) ** 2
         self._total = self._total + y.sum(0, dtype=torch.float64)
         self._left += float(torch.linalg.vector_norm(guess.sub_(y), dtype=torch.float64)) ** 2
 
     def r2(self) -> float:
-        """1 is perfect, 0 as good as the mean; 0 where there is no spread."""
+        """1 is perfect, 0 is as good as the mean; 0 if there is no spread."""
         mean = float(torch.as_tensor(self._total).square().sum()) / max(self._count, 1)
         spread = self._square - mean
         return 1 - self._left / spread if spread > 0 else 0.0
 
 
 class _Text:
-    """Reads batches through S, then through L, and shows what L's blocks have beside what S's blocks have."""
+    """Runs batches through S, then through L, and passes the activations of both to callbacks."""
 
     def __init__(self, small: LoadedModel, large: FrozenModel, pairs: LayerAssignment, spaces: Collection[str]) -> None:
         self._small, self._large, self._spaces = small, large, spaces
@@ -184,11 +184,12 @@ class _Text:
         visit_large: Callable[[str, int, Tensor, Callable[[int], Tensor]], None],
         visit_small: Callable[[str, int, Tensor], None] = lambda *_: None,
     ) -> None:
-        """Tokens `[tokens, d]` of the blocks in the pairs, padding left out.
+        """Pass on the activations `[tokens, d]` of the assigned blocks, without padding.
 
         Args:
-            visit_large: takes the space, the block, what L has there, and what any block of S has there.
-            visit_small: takes the space, the block and what S has there.
+            visit_large: takes a space, a block of L, L's activation, and a function from a block of S to S's activation
+                in the same space.
+            visit_small: takes a space, a block of S, and S's activation.
         """
         small = self._small
         batch = batch.to(small.device)
@@ -213,7 +214,7 @@ class _Text:
 
 
 def same_tensor(family: Family, spaces: Collection[str]) -> dict[str, str]:
-    """For each space, the first one that is the same tensor: parts of a fused map share their input."""
+    """For each space, the first one that is the same tensor: parts of a fused linear layer share their input."""
     first: dict[tuple[str, str, str, int], str] = {}
     same = {}
     for space in sorted(spaces):

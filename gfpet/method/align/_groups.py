@@ -1,4 +1,4 @@
-"""The layer assignment in parts whose sums fit in memory: the text is read once more for each part."""
+"""Splits the layer assignment into groups whose sums fit in memory; each group costs one more pass over the text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gfpet.lm.models import LoadedModel
 from gfpet.method.align._fit import same_tensor
 from gfpet.method.plug import LayerAssignment, LayerPairs, with_embeddings
 
-_SUMS, _MAPS = 8, 4  # bytes a value: float64, float32
+_SUMS, _MAPS = 8, 4  # bytes per value: float64, float32
 
 
 def layer_groups(
@@ -24,11 +24,12 @@ def layer_groups(
     writes: Collection[str],
     budget: int,
 ) -> Iterator[tuple[LayerAssignment, dict[str, int]]]:
-    """Parts of the layer assignment, each with the place where it begins in each stack's pairs.
+    """Groups of the layer assignment, each with its start index among its stack's pairs.
 
     Args:
-        reads: spaces that need `Q`; likewise `writes`.
-        budget: bytes that one part's sums and maps may take; a part has at least one pair.
+        reads: spaces that need `Q`.
+        writes: spaces that need `P`.
+        budget: bytes for one group's sums and maps. A group has at least one pair, even over the budget.
     """
     for stack, own in with_embeddings(pairs, {*reads, *writes}).items():
         spaces = [[space for space in every if stack_of(space) == stack] for every in (reads, writes)]
@@ -60,7 +61,7 @@ def map_shapes(
     writes: Collection[str],
     centre: bool,
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of all maps, by the names of `Projection.named`."""
+    """Shapes of all maps and offsets, by the names of `Projection.named`."""
     shapes: dict[str, tuple[int, ...]] = {}
     pairs = with_embeddings(pairs, {*reads, *writes})
     for space in {*reads, *writes}:

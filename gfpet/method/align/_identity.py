@@ -1,4 +1,4 @@
-"""`W_plug` without a fit: the identity, between models of the same widths, as a derived small model and its origin."""
+"""`W_plug` without a fit: the identity, for models of equal widths such as a derived small model and its source."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gfpet.method.plug import LayerAssignment, Projection
 def identity_maps(
     small: LoadedModel, large: LoadedModel, pairs: LayerAssignment, *, reads: Collection[str], writes: Collection[str]
 ) -> Projection:
-    """An identity for every pair of layers and every space, as `fit_maps` would give its maps.
+    """An identity for every pair of layers and every space, in the form that `fit_maps` returns.
 
     Raises:
-        ConfigError: the models differ in the width of one of the spaces.
+        ConfigError: the two models differ in the width of a space.
     """
     named: dict[str, Tensor] = {}
     for direction, spaces in (("reads", reads), ("writes", writes)):

@@ -1,4 +1,4 @@
-"""The layer assignment as a file."""
+"""Reads and writes the file of the layer assignment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def save_pairs(
     """Write `{"name", "stacks": {<stack>: {"pairs": [[l of L, m of S], ...], "small_layers", "large_layers"}}}`.
 
     Args:
-        small: depths of the small model, by stack; likewise `large`.
+        small: depths of the small model, by stack.
+        large: depths of the large model, by stack.
     """
     stacks = {
         stack: {
@@ -32,7 +33,7 @@ def save_pairs(
 
 
 def load_pairs(path: Path) -> LayerAssignment:
-    """The pairs (block of L, block of S) of each stack that `save_pairs` wrote.
+    """Read the pairs (block of L, block of S) of each stack, as written by `save_pairs`.
 
     Raises:
         DataError: the file is missing or holds no layer assignment.

@@ -1,4 +1,4 @@
-"""Sums over tokens, batch by batch, from which any regression between two models' activations follows."""
+"""Sums over tokens, added up batch by batch, that determine the regressions between two models' activations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ K = TypeVar("K")
 
 
 class Moments:
-    """Sums of one space in float64: only of layers and pairs that the layer assignment names."""
+    """Sums of one space in float64, for the layers and pairs of the layer assignment only."""
 
     def __init__(self, pairs: LayerPairs, reads: bool, writes: bool) -> None:
         self._pairs = pairs
@@ -33,21 +33,21 @@ class Moments:
 
     @property
     def size(self) -> int:
-        """Values that are held."""
+        """Number of values held."""
         return sum(tensor.numel() for held in (self.total, self.square, self.cross) for tensor in held.values())
 
     def add_small(self, layer: int, x: Float[Tensor, "tokens d_S"]) -> None:
-        """Add what a block of S has there, of one batch."""
+        """Add the activation of a block of S, of one batch."""
         if any(layer == m for _, m in self._pairs):
             self._add_own("small", layer, x.double())
 
     def add_large(
         self, layer: int, y: Float[Tensor, "tokens d_L"], small: Callable[[int], Float[Tensor, "tokens d_S"]]
     ) -> None:
-        """Add what a block of L has there, of the same batch.
+        """Add the activation of a block of L, of the same batch.
 
         Args:
-            small: what a block of S has.
+            small: gives the activation of a block of S.
         """
         y = y.double()
         self._add_own("large", layer, y)
@@ -76,10 +76,10 @@ def map_of(
     ridge: float,
     centre: bool,
 ) -> tuple[Float[Tensor, "to from"], Float[Tensor, " to"]]:
-    """The map of one pair of layers and its offset: `Q [d_S, d_L]`, `[d_S]` or `P [d_L, d_S]`, `[d_L]`.
+    """The map of one pair of layers with its offset: `Q [d_S, d_L]`, `[d_S]` or `P [d_L, d_S]`, `[d_L]`.
 
     Raises:
-        NumberError: the activations that were summed are not finite.
+        NumberError: the summed activations are not finite.
     """
     large, small = ("large", pair[0]), ("small", pair[1])
     x, y = (large, small) if direction == "read" else (small, large)

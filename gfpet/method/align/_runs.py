@@ -1,4 +1,4 @@
-"""The work of stage `align` as one measured phase: the layer assignment, the maps, and how well they do."""
+"""The work of stage `align` as one measured phase: the layer assignment, the maps, and their R² on held-out text."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from gfpet.method.align._identity import identity_maps
 from gfpet.method.align._settings import AlignSettings
 from gfpet.method.plug import LayerAssignment, LayerAssignmentName, MapsWriter, Projection, layer_assignment
 
-# Tokens that decide the layer assignment `cka`.
+# Tokens for the layer assignment `cka`.
 _CKA_TOKENS = 2000
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """What `align_models` found; the maps themselves are in their file."""
+    """The result of `align_models`; the maps themselves are in their file."""
 
     pairs: LayerAssignment
     quality: Mapping[str, float]
-    """R² on held-out text by `reads/<space>` and `writes/<space>`, the mean over layers."""
+    """R² on held-out text by `reads/<space>` and `writes/<space>`, averaged over layers."""
     passes: int
-    """How often the text was read: once for each group of layers."""
+    """Passes over the text: one per group of layers."""
 
 
 def align_models(
@@ -52,13 +52,13 @@ def align_models(
 
     Args:
         frozen: the large model, which counts its forward passes.
-        text: what the maps are fitted on.
-        held_out: what they are judged on.
+        text: examples to fit the maps on.
+        held_out: examples to compute R² on.
         assignment: a rule's name, or the pairs themselves.
         reads: spaces that need `Q`, as from `spaces_for`.
         writes: spaces that need `P`.
-        file: where the maps are written; None keeps none of them.
-        every_group: False fits the first group of each stack only, the largest one: enough for a memory estimate.
+        file: where to write the maps; None discards them.
+        every_group: False fits only the first group of each stack, the largest one: enough for a memory estimate.
 
     Raises:
         ConfigError: the layer assignment or the method does not fit the two models.
@@ -81,7 +81,7 @@ def align_models(
             for name, value in judged.items():
                 found.setdefault(name, []).append((value, sum(map(len, group.values()))))
             del maps
-    # Means over layers, across groups.
+    # Groups differ in size, so weight them by their pairs.
     quality = {name: sum(v * n for v, n in of) / sum(n for _, n in of) for name, of in sorted(found.items())}
     return Aligned(pairs, quality, len(groups))
 
@@ -143,5 +143,5 @@ def _first_of_stacks(
 
 
 def _batches(text: Sequence[EncodedExample], pad: int, size: int) -> list[Batch]:
-    # In the text's own order: sorted by length, the layer assignment `cka` would look at the longest task only.
+    # In the text's own order: sorted by length, `cka` would see only the task with the longest texts.
     return [batch for _, batch in batches(text, size=size, pad=pad, order=range(len(text)))]

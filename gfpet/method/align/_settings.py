@@ -14,12 +14,12 @@ class AlignSettings:
 
     method: Literal["ridge", "procrustes", "identity"]
     ridge: float
-    """Penalty of the method `ridge`, as a part of the mean variance of the inputs."""
+    """Penalty of the method `ridge`, as a fraction of the inputs' mean variance."""
     centre: bool
     """Whether maps have offsets; never with the method `identity`."""
     batch_size: int
     budget: int
-    """Bytes that the sums and maps of one pass over the text may take."""
+    """Bytes for the sums and maps of one pass over the text."""
 
 
 def align_settings(section: config.Align) -> AlignSettings:

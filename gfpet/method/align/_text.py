@@ -1,4 +1,4 @@
-"""Text that both models read: the context of an example, and its right answer."""
+"""The text that both models read: an example's context and its correct answer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from gfpet.lm.scoring import (
 def read_through(
     examples: Sequence[Example], tokenizer: Any, *, max_length: int, template: Template | None = None
 ) -> list[EncodedExample]:
-    """One token row an example: its context and its first right candidate; too long a row loses its beginning.
+    """One token row per example: its context and its first correct candidate. Long rows lose their beginning.
 
     With the template of an encoder-decoder, the encoder reads the context and the decoder the candidate.
 
-    The rows are only read: the one target that the form asks for has no meaning.
+    The rows are never scored: `Row` requires a target, and the one here has no meaning.
     """
     start = start_tokens(tokenizer) if template is None else ()
     answers = [each.candidates[each.gold[0]] for each in examples]

@@ -1,4 +1,8 @@
-"""The Bridge: a small model pruned out of the large one, with which a module is fitted to the large one's spaces."""
+"""The Bridge: a small model pruned out of the large one, used to fit a module to the large one's spaces.
+
+"Bridge alone" means the Bridge's own predictions with the module. The Bridge still reads L's activations then: this is
+ladder side-tuning (`_ladder.py`) with S's module.
+"""
 
 from __future__ import annotations
 

@@ -33,16 +33,16 @@ class Rungs:
     """The ladder's trained parts in one stack."""
 
     layers: tuple[int, ...]
-    """Blocks of the Bridge whose inputs are mixed; the first takes the large model's embeddings as they come."""
+    """Blocks of the Bridge with a mixed input. Block 0 is not mixed: its input is L's projected embeddings alone."""
     gate: Float[Tensor, " taken"]
-    """`a`."""
+    """`a`, one per layer."""
     down: Float[Tensor, "taken d_g width"]
-    """`Down_l`."""
+    """`Down_l`, one per layer."""
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """The whole ladder."""
+    """The ladder of all stacks."""
 
     rungs: Mapping[str, Rungs]
     """By stack."""
@@ -59,7 +59,7 @@ class Ladder:
 
 
 def start_ladder(plan: Plan, kept: Int[Tensor, " d_g"], temperature: float, device: torch.device) -> Ladder:
-    """Every `Down_l` starts as the selection of the Bridge's coordinates."""
+    """A new ladder: every `Down_l` selects the Bridge's coordinates `kept`, every gate is 0."""
     down = torch.eye(len(kept)) if plan.store == "projected" else torch.eye(plan.width)[kept]
     rungs = {
         stack: Rungs(layers, torch.zeros(len(layers), device=device), down.repeat(len(layers), 1, 1).to(device))
@@ -72,12 +72,13 @@ def start_ladder(plan: Plan, kept: Int[Tensor, " d_g"], temperature: float, devi
 def laddered(
     bridge: nn.Module, family: Family, ladder: Ladder, *, recompute: bool = False
 ) -> Iterator[Callable[[Activations], Backbone]]:
-    """While open, the Bridge's forward pass has the large model's activations mixed in, from whichever reader is given.
+    """Mix the large model's activations into the Bridge's forward pass while the context is open.
 
-    A training step's backward pass belongs inside the context too: gradient checkpointing runs the forward again.
+    Yields a function from a source of activations to the forward pass. Run the backward pass inside the context, too:
+    gradient checkpointing repeats the forward pass.
 
     Args:
-        recompute: mix again in the backward pass instead of keeping what mixing makes.
+        recompute: repeat the mixing in the backward pass instead of keeping its intermediate results.
     """
     plain = backbone_of(bridge, family)
     read: dict[str, Tensor] = {}
@@ -101,9 +102,9 @@ def laddered(
 
 def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temperature: float, recompute: bool) -> Any:
     def mixed(states: Tensor, there: Tensor) -> Tensor:
-        # Kept in half precision perhaps, computed in float32: a cast as autocast would make it.
+        # The cache may hold half precision; compute in float32, as autocast would.
         down = there.to(rungs.down.dtype) @ rungs.down[index].T
-        # L was read without the module: it has no activations at positions that the module puts before the text.
+        # L ran without the module, so it has no activations at positions that the module puts before the text.
         count = states.shape[1] - down.shape[1]
         before, text = states[:, :count], states[:, count:]
         if rungs.layers[index]:
@@ -113,7 +114,7 @@ def _rung(read: Mapping[str, Tensor], stack: str, rungs: Rungs, index: int, temp
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = block_input(args, kwargs), read[stack][index]
-        # The model's own checkpointing covers a block, but not the hooks before it.
+        # The model's own checkpointing covers a block, but not the hooks on its input.
         again = recompute and torch.is_grad_enabled()
         states = checkpoint(mixed, *given, use_reentrant=False) if again else mixed(*given)
         return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})

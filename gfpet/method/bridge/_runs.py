@@ -32,13 +32,13 @@ from gfpet.pipeline import Phase
 def plan_for_bridge(
     texts: Iterable[Sequence[EncodedExample]], dims: Dims, kept: Kept, settings: BridgeSettings
 ) -> Plan:
-    """How the large model's activations on some sets of examples are kept.
+    """Plan the activation cache for some sets of examples.
 
     Args:
         dims: the large model's sizes.
 
     Raises:
-        ConfigError: the plan asked for is over the budget.
+        ConfigError: the requested plan exceeds the budget.
     """
     lengths = [row_lengths(encoded) for encoded in texts]
     return plan_activations(
@@ -67,12 +67,12 @@ def read_activations(
 ) -> dict[str, Activations]:
     """A reader of the large model's activations for each set of examples, by name.
 
-    With a cache, it is filled here (phase `cache`), and the large model is not needed any more. With the plan
-    `recompute` the readers run the large model themselves.
+    Fills the caches (phase `cache`); the large model is not needed afterwards. With the plan `recompute` there is no
+    cache, and the readers run the large model.
 
     Args:
         frozen: the large model, which counts its forward passes.
-        folder: of the caches.
+        folder: holds the caches.
         store: as in `ActivationCache`.
     """
     if plan.store == "recompute":
@@ -106,10 +106,10 @@ def transfer_of(
     *,
     seed: int,
 ) -> Transfer:
-    """The module as tuned on S, with `W_plug` and `W_down` as they start.
+    """The module tuned on S, with `W_plug` and `W_down` before training.
 
     Args:
-        maps: the closed form of `W_plug`, unread (`Projection.open`).
+        maps: the closed form of `W_plug`, in its file (`Projection.open`).
         dims: the large model's sizes.
         seed: of random maps and low-rank updates.
     """
@@ -131,11 +131,11 @@ def transfer_of(
 
 @dataclass(frozen=True)
 class BridgeFit:
-    """What came of training one module with a Bridge; the module itself is in its `Transfer`."""
+    """The result of training one module with a Bridge; the module itself is in its `Transfer`."""
 
     outcome: Outcome
     predictions: Predictions
-    """Of the Bridge with the module, on the evaluation split."""
+    """Of the Bridge alone with the module (ladder side-tuning with S's module), on the evaluation split."""
 
 
 def fit_and_score(
@@ -156,7 +156,7 @@ def fit_and_score(
 
     Args:
         activations: readers for `train`, `dev` and `eval`.
-        batch_size: examples that are scored at a time.
+        batch_size: examples per scoring batch.
     """
     device = next(iter(transfer.module.tensors.values())).device
     ladder = start_ladder(plan, bridge.kept.residual, settings.temperature, device)

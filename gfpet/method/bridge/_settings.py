@@ -14,7 +14,7 @@ from gfpet.method.plug import PlugSettings, plug_settings
 
 @dataclass(frozen=True)
 class BridgeSettings:
-    """How module, `W_plug`, `W_down` and Bridge are trained together."""
+    """The joint training of module, `W_plug`, `W_down` and Bridge."""
 
     loop: Settings
     learning_rate: float
@@ -28,11 +28,11 @@ class BridgeSettings:
     """T of the ladder's gate sigmoid(a / T)."""
     plug: PlugSettings
     store: Literal["auto", "full", "projected", "recompute"]
-    """How the large model's activations are kept."""
+    """How to keep the large model's activations (`gfpet.method.activation_cache`)."""
     dtype: torch.dtype
-    """Of the activations."""
+    """Data type of the cached activations."""
     budget: int
-    """Bytes on disk that the activations may take."""
+    """Bytes on disk for the activations."""
 
 
 def bridge_settings(section: config.Bridge, plug: config.Plug) -> BridgeSettings:

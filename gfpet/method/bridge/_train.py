@@ -1,7 +1,7 @@
-"""Fine-tuning module, `W_plug`, `W_down` and Bridge together. Algorithm 1, steps 4 and 5 of the paper.
+"""Trains module, `W_plug`, `W_down` and Bridge together. Algorithm 1, steps 4 and 5 of the paper.
 
 module of S ──W_plug──► module in L's spaces ──W_down──► module in the Bridge ──► loss on the task
-   trained    trained    (this one is plugged)  trained       trained: Bridge and its ladder
+   trained    trained    (plugged into L)       trained       trained: Bridge and its ladder
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gfpet.method.prune import Bridge, Kept
 
 @dataclass(frozen=True)
 class Transfer:
-    """A module on its way from S through L's spaces to the Bridge; every tensor in it may be trained."""
+    """A module with its maps from S through L's spaces to the Bridge. Every tensor may be trained."""
 
     module: PetModule
     """In S's spaces."""
@@ -36,20 +36,20 @@ class Transfer:
     pairs: LayerAssignment
     divide_by_copies: bool
     update: Literal["full", "low_rank", "none"] = "full"
-    """What of `W_plug` is trained."""
+    """The trained part of `W_plug`."""
     down: Literal["learned", "selection"] = "learned"
     """Whether `W_down` is trained."""
     short: Projection | None = None
-    """Where neither the matrices of `W_plug` nor `W_down` are trained, both as one: only the Bridge's coordinates of
-    `W_plug`, which itself may then stay in its file. Its low-rank updates have only these coordinates, too: the others
-    would begin as zeros and never have a gradient."""
+    """`W_plug` and `W_down` composed, if the matrices of neither are trained; else None. It holds only the Bridge's
+    coordinates of `W_plug`, which may then stay in its file. The low-rank updates of `W_plug` then have only these
+    coordinates, too: the others would start at zero and never get a gradient."""
 
     def in_large(self) -> PetModule:
-        """The module as it is plugged into L."""
+        """The module in L's spaces, ready to be plugged into L."""
         return plugged(self.module, self._whole(), self.pairs, divide_by_copies=self.divide_by_copies)
 
     def in_bridge(self) -> PetModule:
-        """The module as it sits in the Bridge."""
+        """The module in the Bridge's spaces."""
         if self.short is None:
             return projected(self.in_large(), self.w_down)
         updates = {name: getattr(self.w_plug, name) for name in LOW_RANK}
@@ -58,19 +58,19 @@ class Transfer:
 
     @property
     def trained(self) -> dict[str, Tensor]:
-        """The tensors that are trained: module, `W_plug` as far as it is, and `W_down` unless it stays a selection."""
+        """The trained tensors: module, the trained part of `W_plug`, and `W_down` unless it stays a selection."""
         tensors = {f"module/{name}": tensor for name, tensor in trained_tensors(self.module).items()}
         tensors |= _maps("w_plug", self.w_plug, self._updated)
         return tensors | (_maps("w_down", self.w_down, ("reads", "writes")) if self.down == "learned" else {})
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All of its tensors that are in memory."""
+        """All tensors in memory."""
         maps = [self.w_plug, self.w_down, *([self.short] if self.short else [])]
         return [*self.module.tensors.values(), *(tensor for each in maps for tensor in each.held)]
 
     def plug_update(self) -> Projection:
-        """The trained part of `W_plug` at all coordinates of L: its matrices, its low-rank updates, or nothing."""
+        """The trained part of `W_plug` at all coordinates of L: matrices, low-rank updates, or nothing."""
         return Projection.of(_maps("", self._whole(), self._updated))
 
     @property
@@ -82,7 +82,7 @@ class Transfer:
 
 
 def _maps(title: str, projection: Projection, fields: Sequence[str]) -> dict[str, Tensor]:
-    """Some fields of a projection; offsets are never among them, and stay what the closed form gave."""
+    """Some fields of a projection. Offsets are never among them: they keep their closed-form values."""
     prefix = f"{title}/" if title else ""
     return {f"{prefix}{name}/{space}": each for name in fields for space, each in getattr(projection, name).items()}
 
@@ -95,7 +95,7 @@ def selection(
     Args:
         module: in the large model's spaces.
         dims: the large model's sizes.
-        w_down: matrices where it is `learned` from there on; where it stays a selection, only the indices.
+        w_down: `learned` gives matrices to train, `selection` gives indices.
     """
 
     def rows(space: str) -> Tensor:
@@ -118,7 +118,7 @@ def selection(
     )
 
 
-# Of what has more values than this, AdamW's 16 bytes a value are more than the rest of the Bridge takes.
+# Above this many values, AdamW's 16 bytes per value exceed the rest of the Bridge.
 _MANY = 10_000_000
 
 
@@ -136,11 +136,11 @@ def start_transfer(
     w_down: Literal["auto", "learned", "selection"],
     seed: int,
 ) -> Transfer:
-    """The module as tuned on S, `W_plug` as it starts, `W_down` as a selection.
+    """The module tuned on S, `W_plug` before training, `W_down` as a selection.
 
     Args:
-        maps: of `W_plug`, on the module's device; they stay unread (`Projection.open`) where that is how they come and
-            only the Bridge's coordinates of them are needed.
+        maps: `W_plug`, on the module's device. Maps in their file (`Projection.open`) stay there if only the Bridge's
+            coordinates are needed.
         dims: the large model's sizes.
         seed: of the low-rank updates.
     """
@@ -191,7 +191,7 @@ def fit_bridge(
     gradient_checkpointing: bool,
     hooks: Hooks,
 ) -> Outcome:
-    """Train in place; afterwards `transfer.in_large()` is what is plugged."""
+    """Train Bridge, ladder and transfer in place; afterwards, plug `transfer.in_large()` into L."""
     return fit_ladder(
         bridge,
         family,
@@ -227,10 +227,10 @@ def fit_ladder(
     gradient_checkpointing: bool,
     hooks: Hooks,
 ) -> Outcome:
-    """Train the Bridge with its ladder, and whatever `insert` puts into it; without that it is Ladder Side-Tuning.
+    """Train the Bridge with its ladder and the module that `insert` adds. Without a module it is Ladder Side-Tuning.
 
     Args:
-        groups: what is trained beside Bridge and ladder.
+        groups: tensors to train besides Bridge and ladder.
     """
     own = {f"bridge/{name}": weight for name, weight in bridge.model.named_parameters()} if train_bridge else {}
     head = head_of(bridge.model)
@@ -270,7 +270,7 @@ def predict_with_bridge(
     pad: int,
     step: Step = no_step,
 ) -> Predictions:
-    """The Bridge with the module, on its own: the paper's Table 8."""
+    """Predictions of the Bridge alone with the module: ladder side-tuning with S's module (the paper's Table 8)."""
     with (
         torch.no_grad(),
         laddered(bridge.model, family, ladder) as backbone,

@@ -1,4 +1,4 @@
-"""A small model out of the large one: choose which blocks stay, cut the others out, heal what is left."""
+"""Derives a small model from the large one: choose the blocks to keep, cut out the others, heal the result."""
 
 from __future__ import annotations
 

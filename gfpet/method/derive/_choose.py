@@ -1,8 +1,8 @@
-"""Which blocks of the large model stay: those that change the residual stream most, measured forward only.
+"""Chooses the blocks of the large model to keep: those that change the residual stream most. Forward passes only.
 
-A block whose output is nearly its input can go: block influence (Men et al. 2024, ShortGPT, arXiv:2403.03853), here by
-the angle between the two (Gromov et al. 2024, arXiv:2403.17887) or by linear CKA (as in CRaSh, Zhang et al. 2023,
-arXiv:2310.15477). `even` is layer dropping without a look (Xiao et al. 2023, Offsite-Tuning, arXiv:2302.04870).
+A block whose output is nearly its input can be removed: block influence (Men et al. 2024, ShortGPT, arXiv:2403.03853).
+The measure is the angle between the two (Gromov et al. 2024, arXiv:2403.17887) or linear CKA (as in CRaSh, Zhang et al.
+2023, arXiv:2310.15477). `even` drops layers without measuring (Xiao et al. 2023, Offsite-Tuning, arXiv:2302.04870).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gfpet.method.align import cka
 Choice = Literal["angular", "cka", "even"]
 
 READ_AT_ONCE = 16
-"""Texts of a batch."""
+"""Texts per batch."""
 LOOKED_AT = 4000
-"""Tokens that decide which blocks go."""
+"""Tokens of each stack used for the choice."""
 
 
 def block_changes(
@@ -41,11 +41,11 @@ def block_changes(
     tokens: int,
     step: Step = no_step,
 ) -> dict[str, Float[Tensor, " n"]]:
-    """How far each block's output is from its input, by stack: an angle as a part of π, or 1 - CKA.
+    """The distance of each block's output from its input, by stack: the angle divided by π, or 1 - CKA.
 
     Args:
-        batches: in an order in which the first ones stand for all.
-        tokens: how many of each stack to look at; for `cka` the activations of all blocks there are held together.
+        batches: in mixed order, so that the first ones are representative.
+        tokens: tokens of each stack to use; for `cka` their activations at all blocks are held together.
     """
     stacks = [stack.name for stack in family.stacks]
     sums: dict[str, Tensor] = {}
@@ -77,18 +77,18 @@ def block_changes(
 
 
 def _angles(x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"]) -> Float[Tensor, " tokens"]:
-    # A cosine that rounding lifts above 1 has no angle.
+    # Rounding can lift a cosine above 1, which has no angle.
     return torch.arccos(cosine_similarity(x, y, dim=-1).clamp(-1, 1)) / torch.pi
 
 
 def count_of(layers: float, depth: int) -> int:
-    """How many blocks of a stack stay.
+    """The number of blocks of a stack to keep.
 
     Args:
-        layers: below 1 a part of the depth, from 1 on a number.
+        layers: below 1, a fraction of the depth; from 1 on, the number itself.
 
     Raises:
-        ConfigError: more than there are.
+        ConfigError: the number exceeds the depth.
     """
     count = max(1, round(layers * depth)) if layers < 1 else int(layers)
     if count > depth:
@@ -97,9 +97,9 @@ def count_of(layers: float, depth: int) -> int:
 
 
 def choose_blocks(changes: Mapping[str, Float[Tensor, " n"]], layers: float) -> dict[str, tuple[int, ...]]:
-    """The blocks that change most, by stack, in their order; of equals the first.
+    """The blocks with the largest changes, by stack, in order; ties go to the first.
 
-    The first block always stays: it makes the stream out of embeddings, and in some families holds what the others use
+    Block 0 always stays: it turns embeddings into the stream, and in some families it holds weights that the others use
     (T5's position bias).
     """
     kept = {}
@@ -110,7 +110,7 @@ def choose_blocks(changes: Mapping[str, Float[Tensor, " n"]], layers: float) -> 
 
 
 def evenly(depths: Mapping[str, int], layers: float) -> dict[str, tuple[int, ...]]:
-    """Blocks spread evenly over each stack, its first and its last among them."""
+    """Blocks spaced evenly over each stack, from the first to the last; one block alone is the first."""
     kept = {}
     for stack, depth in depths.items():
         count = count_of(layers, depth)

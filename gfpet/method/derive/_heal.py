@@ -1,9 +1,9 @@
-"""Healing: what was cut out of the large model learns its next-token distributions on text without labels.
+"""Healing: a model cut out of the large one learns its next-token distributions on unlabelled text (distillation).
 
     loss = mean over tokens of KL(L ‖ S)
 
-S: fewer blocks of L (stage `derive`), or the Bridge (stage `prune`). L runs forward only. Embeddings and head stay as
-they are: they are L's own, and in small models they are most of the weights.
+S is L with fewer blocks (stage `derive`) or the Bridge (stage `prune`). L runs forward only. Embeddings and head stay
+frozen: they are L's own, and in small models they are most of the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gfpet.lm.models import FrozenModel, LoadedModel
 from gfpet.lm.scoring import Batch, EncodedExample, backbone_of, batches, head_of
 from gfpet.lm.training import Group, Hooks, Outcome, Settings, checkpointing, train
 
-# Positions whose logits over the whole vocabulary are held at a time, for either model.
+# Positions per chunk: only one chunk's logits over the whole vocabulary are in memory, for either model.
 _CHUNK = 256
 
 
@@ -35,7 +35,7 @@ def heal(
     gradient_checkpointing: bool = False,
     hooks: Hooks,
 ) -> Outcome:
-    """Train the small model in place. The score is how often both models' most likely next token is the same."""
+    """Train the small model in place. The score is the fraction of tokens with the same most likely next token."""
     model, family = small.model, small.family
     backbone, head = backbone_of(model, family), head_of(model)
     fixed = {id(model.get_input_embeddings().weight), id(head)}  # type: ignore[operator]
@@ -50,7 +50,7 @@ def heal(
         with torch.no_grad():
             wanted, wanted_head = teacher(batch)
         states = backbone(batch)[batch.is_real["decoder"]]
-        # The vocabulary is met some positions at a time, and each time its graph is gone at once.
+        # Backpropagate the head in chunks of positions, so that only one chunk's graph is in memory.
         leaf = states.detach().requires_grad_(True)
         loss = torch.zeros((), device=leaf.device)
         for start in range(0, len(leaf), _CHUNK):

@@ -1,4 +1,4 @@
-"""The work of stage `derive` as measured phases, and healing, which stage `prune` shares."""
+"""The work of stage `derive` as measured phases; stage `prune` shares the healing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from gfpet.method.derive._settings import DeriveSettings, HealSettings
 
 @dataclass(frozen=True)
 class Derived:
-    """A small model made of the large one's blocks."""
+    """A small model made of blocks of the large one."""
 
     small: LoadedModel
     kept: Blocks
     changes: Mapping[str, Float[Tensor, " n"]]
-    """By stack, how much each block of the large model changes its input; empty for the choice `even`."""
+    """By stack, how much each block of the large model changes its input (`block_changes`); empty for `even`."""
 
 
 def derive_small(
@@ -37,21 +37,21 @@ def derive_small(
     pad: int,
     measure: Measure,
 ) -> Derived:
-    """Choose the blocks that stay and cut the others out; phases `choose` (unless `even`) and `cut`.
+    """Choose the blocks to keep and cut out the others; phases `choose` (unless `even`) and `cut`.
 
     Args:
         frozen: the large model, which counts its forward passes.
-        text: read for the choice, the first texts first.
+        text: texts for the choice, read in order.
 
     Raises:
-        ConfigError: more blocks than the large model has.
-        ModelError: the family does not say how its configurations are cut.
+        ConfigError: `settings.layers` exceeds the large model's depth.
+        ModelError: the family does not support fewer blocks (`Family.thinned`).
     """
     changes: Mapping[str, Tensor] = {}
     if settings.choice == "even":
         kept = evenly(large.family.depths_of(large.model), settings.layers)
     else:
-        # In the text's own order, which mixes the tasks: the first tokens decide.
+        # Only the first tokens count, so keep the text's own order, which mixes the tasks.
         found = batches(text, size=READ_AT_ONCE, pad=pad, order=range(len(text)))
         read = [batch.to(large.device) for _, batch in found]
         with measure("choose", resident=[large.model]) as meter:
@@ -74,11 +74,11 @@ def heal_cut(
     pad: int,
     observer: Observer,
 ) -> Outcome:
-    """Train in place a model that was cut out of the large one; phase `heal`. The large model runs forward only.
+    """Heal in place a model cut out of the large one; phase `heal`. The large model runs forward only.
 
     Args:
         frozen: the large model, which counts its forward passes.
-        held_out: texts that the best epoch is chosen by.
+        held_out: texts to choose the best epoch on.
     """
     with observer.measure("heal", resident=[cut.model, large.model]) as meter:
         return heal(

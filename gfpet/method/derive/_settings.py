@@ -11,7 +11,7 @@ from gfpet.method.derive._choose import Choice
 
 @dataclass(frozen=True)
 class HealSettings:
-    """How a model that was cut out of the large one is healed."""
+    """How to heal a model cut out of the large one."""
 
     loop: Settings
     learning_rate: float
@@ -25,10 +25,10 @@ def heal_settings(section: config.Heal) -> HealSettings:
 
 @dataclass(frozen=True)
 class DeriveSettings:
-    """How the small model is cut out of the large one."""
+    """How to cut the small model out of the large one."""
 
     layers: float
-    """Blocks that stay: below 1 a part of each stack, from 1 on their number."""
+    """Blocks to keep: below 1, a fraction of each stack; from 1 on, their number."""
     choice: Choice
 
 

@@ -1,4 +1,4 @@
-"""Text without labels: contexts alone, no candidate and no answer."""
+"""Unlabelled text: contexts alone, without candidates or answers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from gfpet.lm.scoring import (
 def contexts(
     examples: Sequence[Example], tokenizer: Any, *, max_length: int, template: Template | None = None
 ) -> list[EncodedExample]:
-    """One token row an example; too long a one loses its beginning.
+    """One token row per example. Long rows lose their beginning.
 
-    With the template of an encoder-decoder, the encoder reads the context and the decoder its start alone. The rows are
-    only read: the one target that the form asks for has no meaning.
+    With the template of an encoder-decoder, the encoder reads the context and the decoder only its start tokens. The
+    rows are never scored: `Row` requires a target, and the one here has no meaning.
     """
     encoded = []
     start = start_tokens(tokenizer) if template is None else ()

@@ -1,4 +1,4 @@
-"""Carrying a module from one model to another: layer assignments, `W_plug`, `W_down`."""
+"""Transfers a module from one model to another: layer assignments, `W_plug`, `W_down`."""
 
 from __future__ import annotations
 

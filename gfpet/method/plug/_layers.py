@@ -1,5 +1,4 @@
-"""The layer assignment: which block of the small model each block of the large one takes its module from
-(docs/method.md)."""
+"""The layer assignment: each block of L gets its module from the assigned block of S (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from gfpet.lm.families import EMBEDDINGS, stack_of
 
 LayerAssignmentName = Literal["stack", "interpolate", "depth", "cka"]
 LayerPairs = tuple[tuple[int, int], ...]
-"""Pairs (block of the large model, block of the small model), by rising block of the large model."""
+"""Pairs (block of the large model, block of the small model), sorted by block of the large model."""
 LayerAssignment = Mapping[str, LayerPairs]
 """By stack: blocks of an encoder are never paired with blocks of a decoder."""
 
@@ -26,8 +25,11 @@ def layer_assignment(
 ) -> LayerAssignment:
     """`layer_pairs` of each stack, from the depths of both models (`gfpet.lm.families.Family.depths_of`).
 
+    Args:
+        likeness: as in `layer_pairs`, by stack; only for `cka`.
+
     Raises:
-        ConfigError: a stack of the small model is the deeper one, or `cka` has no likeness.
+        ConfigError: a stack is deeper in the small model, or `cka` has no likeness.
     """
     return {
         stack: layer_pairs(name, depth, large[stack], likeness[stack] if likeness else None)
@@ -36,14 +38,16 @@ def layer_assignment(
 
 
 def with_embeddings(pairs: LayerAssignment, spaces: Iterable[str]) -> LayerAssignment:
-    """The layer assignment; with the embeddings of the one model beside those of the other if one of the spaces (or
-    stacks, or tensors) is theirs.
+    """The layer assignment, plus a pair for the two models' embeddings if one of `spaces` belongs to them.
+
+    Args:
+        spaces: names of spaces, stacks or tensors.
     """
     return {**pairs, EMBEDDINGS: ((0, 0),)} if EMBEDDINGS in map(stack_of, spaces) else pairs
 
 
 def layer_pairs(name: LayerAssignmentName, small: int, large: int, likeness: Tensor | None = None) -> LayerPairs:
-    """The map between depths `small` and `large`.
+    """Assign blocks of a stack of depth `small` (n_S) to blocks l of a stack of depth `large` (n_L).
 
     `stack`: l mod n_S. `interpolate`: ⌊l · n_S / n_L⌋. `depth`: only the n_S blocks of L at the same relative depth.
     `cka`: for each l the most similar block of S.
@@ -52,7 +56,7 @@ def layer_pairs(name: LayerAssignmentName, small: int, large: int, likeness: Ten
         likeness: `[n_S, n_L]`, linear CKA of the residual streams; only for `cka`.
 
     Raises:
-        ConfigError: the small model is the deeper one, or `cka` has no likeness.
+        ConfigError: the small model is deeper, or `cka` has no likeness.
     """
     if small > large:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""A projection on disk that is written layer by layer: the maps of a large pair of models are never there together."""
+"""Writes a projection's file layer by layer: all maps between two large models may not fit in memory together."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gfpet.method.plug._projection import Projection
 
 
 class MapsWriter:
-    """Makes a safetensors file of float32 tensors of known shapes, as `Projection.load` reads it.
+    """Writes a safetensors file of float32 tensors of known shapes, for `Projection.load`.
 
     Args:
-        shapes: by the names that `Projection.named` gives; the first axis is the layers.
+        shapes: by the names of `Projection.named`; the first axis is the layers.
     """
 
     def __init__(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -41,13 +41,13 @@ class MapsWriter:
             file.truncate(self._data + end)
 
     def write(self, maps: Projection, start: Mapping[str, int]) -> None:
-        """Put maps of some layers in their place.
+        """Write the maps of some layers.
 
         Args:
-            start: by stack, the number of their first layer among all layers.
+            start: by stack, the index of their first layer among all layers.
 
         Raises:
-            ModuleError: a map that the file has no room for.
+            ModuleError: a map does not fit the shapes of the file.
         """
         with self._path.open("r+b") as file:
             for name, tensor in maps.named().items():

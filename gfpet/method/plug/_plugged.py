@@ -1,4 +1,4 @@
-"""A module on its way through maps: along the other model's depth, then into its spaces; and the random control."""
+"""Takes a module to another model: along its depth, then through maps into its spaces. Also the random control."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gfpet.method.plug._projection import Projection
 
 
 def duplicated(module: PetModule, pairs: LayerAssignment, *, divide_by_copies: bool) -> PetModule:
-    """The module's layers, laid out along another model's depth.
+    """Copy the module's layers along the large model's depth, as the layer assignment says.
 
     Args:
-        divide_by_copies: k copies of one layer's update would apply it k times: divide each by k.
+        divide_by_copies: divide each of k copies of a layer's update by k; otherwise the update applies k times.
     """
     pairs = with_embeddings(pairs, module.layers)
     sources: dict[str, list[int]] = {}
@@ -36,10 +36,10 @@ def duplicated(module: PetModule, pairs: LayerAssignment, *, divide_by_copies: b
 
 
 def projected(module: PetModule, projection: Projection) -> PetModule:
-    """The module in the other model's spaces; differentiable in the module and in the maps.
+    """Map the module into the other model's spaces; differentiable in the module and in the maps.
 
     Raises:
-        ModuleError: a space that the module needs has no map, or one of another width.
+        ModuleError: a space of the module has no map, or a map of another width.
     """
     module = KINDS[module.kind].folded(module)
     tensors: dict[str, Tensor] = {}
@@ -55,7 +55,7 @@ def projected(module: PetModule, projection: Projection) -> PetModule:
             raise ModuleError(
                 f"no map for '{space}', which '{name}' {part.direction}s; maps: {', '.join(sorted(maps))}."
             )
-        # As [.., d_from]: the last axis is mapped, whichever axis of the tensor it was.
+        # Move the mapped axis to the end: [.., d_from].
         lines = tensor.movedim(part.axis, -1)
         if (takes := _takes(maps[space], part.direction)) not in (None, lines.shape[-1]):
             raise ModuleError(f"'{name}' has width {lines.shape[-1]}, but its map at '{space}' takes {takes}.")
@@ -68,12 +68,12 @@ def projected(module: PetModule, projection: Projection) -> PetModule:
 
 
 def _takes(map_: Tensor, direction: str) -> int | None:
-    """The width that a map takes; indices do not tell."""
+    """The input width of a map; None for indices, which do not tell."""
     return map_.shape[1 if direction == "read" else 2] if map_.is_floating_point() else None
 
 
 def _mapped(lines: Tensor, map_: Tensor, projection: Projection, direction: str, space: str) -> Tensor:
-    """`[n, lines, d_from]` to `[n, lines, d_to]`."""
+    """Map `[n, lines, d_from]` to `[n, lines, d_to]`."""
     if not map_.is_floating_point():
         return lines.gather(-1, map_.unsqueeze(1).expand(*lines.shape[:2], -1))
     matrix = map_ if direction == "read" else map_.transpose(1, 2)
@@ -83,7 +83,7 @@ def _mapped(lines: Tensor, map_: Tensor, projection: Projection, direction: str,
 
 
 def _read_shift(module: PetModule, projection: Projection, target: str, part_name: str) -> Tensor | float:
-    """`D · offset`, `[n, b]`: what the offset of a centred map adds to the product of the part `D` with activations."""
+    """`D · offset`, `[n, b]`: the offset's contribution to the product of part `D` with the activations."""
     offset = projection.read_offsets.get(f"{target}.{KINDS[module.kind].parts[part_name].side}")
     if offset is None:
         return 0.0
@@ -91,12 +91,12 @@ def _read_shift(module: PetModule, projection: Projection, target: str, part_nam
 
 
 def plugged(module: PetModule, maps: Projection, pairs: LayerAssignment, *, divide_by_copies: bool) -> PetModule:
-    """The module as it stands in the large model: duplicated along its depth, then through `W_plug`."""
+    """The module in the large model: `duplicated` along its depth, then `projected` through `W_plug`."""
     return projected(duplicated(module, pairs, divide_by_copies=divide_by_copies), maps)
 
 
 def random_like(maps: Projection, generator: torch.Generator) -> Projection:
-    """The null control: semi-orthogonal random maps, each with the Frobenius norm of the map that it replaces."""
+    """Random control: semi-orthogonal maps, each with the Frobenius norm of the map it replaces, without offsets."""
     named = {}
     for name, tensor in sorted(maps.named().items()):
         if name.startswith(("read_offsets", "write_offsets")):

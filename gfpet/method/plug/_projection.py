@@ -1,4 +1,4 @@
-"""Linear maps that take a module from one model's spaces to another's: `W_plug` (S to L) and `W_down` (L to Bridge).
+"""Linear maps of a module from one model's spaces to another's: `W_plug` (S to L) and `W_down` (L to Bridge).
 
         module of S            W_plug             W_down
     A [r, d_S]   ──·Q──►  A_L [r, d_L]  ──·Dᵀ──►  A_g [r, d_g]
@@ -26,10 +26,10 @@ from gfpet.method.plug._tensors import Unread, spread, taken, width_of
 
 @dataclass(frozen=True)
 class Projection:
-    """Maps for every space that a module touches, by `<target>.<in|out>`.
+    """Maps for every space that a module reads or writes, by `<target>.<in|out>`.
 
-    The first axis n is the layers of the space's stack in the module, or 1 where all of them share one map. A map that
-    only selects coordinates may be their indices instead of a matrix: whole numbers `[n, d_to]`.
+    The first axis n is the layers of the space's stack in the module, or 1 if all layers share one map. A map that only
+    selects coordinates may be a tensor of integer indices `[n, d_to]` instead of a matrix.
     """
 
     reads: Mapping[str, Tensor] = field(default_factory=dict)
@@ -37,15 +37,15 @@ class Projection:
     writes: Mapping[str, Tensor] = field(default_factory=dict)
     """`[n, d_to, d_from]`: `P`, or `E`."""
     read_offsets: Mapping[str, Tensor] = field(default_factory=dict)
-    """`[n, d_from]`: what a centred regression leaves over, `x_from ≈ x_to Qᵀ + offset`; may be missing."""
+    """`[n, d_from]`: offset of a centred regression, `x_from ≈ x_to Qᵀ + offset`; optional."""
     write_offsets: Mapping[str, Tensor] = field(default_factory=dict)
-    """`[n, d_to]`: likewise for values that are written as they are (a prefix); updates need none."""
+    """`[n, d_to]`: likewise for values (a prefix); updates need none."""
     read_left: Mapping[str, Tensor] = field(default_factory=dict)
-    """`[n, d_from, k]`: with `read_right`, a low-rank update: the map is `reads + read_left @ read_right`."""
+    """`[n, d_from, k]`: low-rank update with `read_right`; the map is `reads + read_left @ read_right`."""
     read_right: Mapping[str, Tensor] = field(default_factory=dict)
     """`[n, k, d_to]`."""
     write_left: Mapping[str, Tensor] = field(default_factory=dict)
-    """`[n, d_from, k]`: the same for what is written, `writesᵀ + write_left @ write_right`."""
+    """`[n, d_from, k]`: likewise for writes, `writesᵀ + write_left @ write_right`."""
     write_right: Mapping[str, Tensor] = field(default_factory=dict)
     """`[n, k, d_to]`."""
 
@@ -63,7 +63,7 @@ class Projection:
         return cls(**fields)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Projection:
-        """The same maps on another device, in another data type (but indices)."""
+        """A copy on another device and in another data type; indices keep theirs."""
         return Projection.of(
             {
                 name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
@@ -73,12 +73,12 @@ class Projection:
 
     @property
     def held(self) -> list[Tensor]:
-        """The tensors that are in memory: all but those that are read anew each time."""
+        """The tensors in memory, without those read from the file on each access."""
         fields = [getattr(self, name) for name in _FIELDS]
         return [tensor for each in fields if not isinstance(each, Unread) for tensor in each.values()]
 
     def with_updates(self, rank: int, generator: torch.Generator) -> Projection:
-        """The same maps with low-rank updates that change nothing yet: left random, right zero."""
+        """The same maps with low-rank updates that start at zero: left random, right zero."""
         new: dict[str, dict[str, Tensor]] = {name: {} for name in LOW_RANK}
         for direction in ("read", "write"):
             maps: Mapping[str, Tensor] = getattr(self, f"{direction}s")
@@ -91,7 +91,7 @@ class Projection:
         return replace(self, **new)
 
     def selected(self, chosen: Projection) -> Projection:
-        """These maps and then a selection of coordinates, as one: `[n, d_from, kept]`, `[n, kept, d_from]` and so on.
+        """Compose these maps with a selection of coordinates: `[n, d_from, kept]`, `[n, kept, d_from]` and so on.
 
         Args:
             chosen: indices `[n, kept]` by space.
@@ -108,7 +108,7 @@ class Projection:
         return Projection(**fields)
 
     def for_module(self, module: PetModule) -> Projection:
-        """Only the maps that a module of this kind and these target modules goes through."""
+        """Only the maps that this module needs, by its kind and target modules."""
         reads, writes = spaces_of(module)
         named = {
             name: tensor
@@ -128,7 +128,11 @@ class Projection:
         save_file(named, path)
 
     def spread(self, chosen: Projection) -> Projection:
-        """These maps, whose low-rank updates have only selected coordinates, with updates of all; the others are 0."""
+        """Extend low-rank updates of selected coordinates to all coordinates, with zeros for the others.
+
+        Args:
+            chosen: indices `[n, kept]` by space.
+        """
 
         def whole(direction: str, axis: int) -> Unread:
             rights, maps = getattr(self, f"{direction}_right"), getattr(self, f"{direction}s")
@@ -144,7 +148,7 @@ class Projection:
 
     @classmethod
     def open(cls, path: Path, module: PetModule, device: torch.device) -> Projection:
-        """What `save` wrote, as far as this module goes through it; read anew, in float32, whenever a map is asked for.
+        """The maps in a file from `save` that this module needs. Each access reads the map again, in float32.
 
         Raises:
             ModuleError: the file is missing or broken.
@@ -164,11 +168,11 @@ class Projection:
 
     @classmethod
     def unread(cls, names: Iterable[str], read: Callable[[str], Tensor]) -> Projection:
-        """Maps that are not in memory.
+        """Maps outside of memory; each access calls `read`.
 
         Args:
             names: `<field>/<space>`.
-            read: makes the tensor of a name.
+            read: gives the tensor of a name.
         """
         fields: dict[str, dict[str, Callable[[], Tensor]]] = {name: {} for name in _FIELDS}
         for key in names:
@@ -178,10 +182,10 @@ class Projection:
 
     @classmethod
     def load(cls, path: Path, module: PetModule | None = None) -> Projection:
-        """Read what `save` wrote.
+        """Read a file from `save`.
 
         Args:
-            module: read only the maps that this module goes through; the others stay on disk.
+            module: read only the maps that this module needs.
 
         Raises:
             ModuleError: the file is missing or broken.
@@ -204,12 +208,12 @@ _FIELDS = ("reads", "writes", "read_offsets", "write_offsets", *LOW_RANK)
 
 
 def _is_of(name: str, wanted: tuple[set[str], set[str]]) -> bool:
-    """Whether a tensor, by `<field>/<space>`, is of the spaces (read, written)."""
+    """Whether the tensor `<field>/<space>` belongs to the wanted spaces (read, written)."""
     return name.split("/", 1)[1] in wanted[0 if name.startswith("read") else 1]
 
 
 def spaces_of(module: PetModule) -> tuple[set[str], set[str]]:
-    """The spaces that a module reads from and those that it writes to, as `<target>.<in|out>`."""
+    """The spaces that a module reads and those that it writes, as `<target>.<in|out>`."""
     reads, writes = set(), set()
     for name in module.tensors:
         target, part_name = split_name(name)

@@ -1,4 +1,4 @@
-"""`W_plug` as it starts, and a module plugged through it without any training."""
+"""`W_plug` before training, and a module plugged through it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gfpet.pipeline import Phase
 
 
 def start_w_plug(maps: Projection, settings: PlugSettings, *, seed: int, device: torch.device) -> Projection:
-    """`W_plug` before any training: from the closed form or at random, for each layer or one for all layers.
+    """`W_plug` before training: closed-form or random maps, per layer or shared by all layers.
 
     Args:
-        maps: the closed form; it stays unread (`Projection.open`) where neither setting needs its values.
+        maps: the closed form, perhaps still in its file (`Projection.open`); read only if a setting needs its values.
         seed: of the random maps.
         device: of the random maps.
     """
@@ -36,10 +36,10 @@ def plug_untrained(
     seed: int,
     measure: Measure,
 ) -> PetModule:
-    """The module in the large model's spaces, through `W_plug` as it starts; phase `plug/<name>`.
+    """The module in the large model's spaces, through `W_plug` before training; phase `plug/<name>`.
 
     Args:
-        maps: the closed form, unread.
+        maps: the closed form, in its file (`Projection.open`).
     """
     device = next(iter(module.tensors.values())).device
     with measure(str(Phase("plug", tag=name)), resident=module.tensors.values()) as meter, meter.step():

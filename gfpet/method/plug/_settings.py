@@ -10,7 +10,7 @@ from gfpet import config
 
 @dataclass(frozen=True)
 class PlugSettings:
-    """How `W_plug` starts, and what of it is trained."""
+    """How `W_plug` starts, and which part of it is trained."""
 
     initialisation: Literal["closed_form", "random"] = "closed_form"
     sharing: Literal["per_layer", "shared"] = "per_layer"

@@ -1,4 +1,4 @@
-"""Tensors that stay in their file, and some coordinates of tensors."""
+"""Tensors that stay in their file, and selections of coordinates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Unread(Mapping[str, Tensor]):
-    """Tensors by space that are made whenever one is asked for, and kept by nobody here."""
+    """Tensors by space, made anew on each access and never kept."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
         self._makers = makers
@@ -27,7 +27,7 @@ class Unread(Mapping[str, Tensor]):
 
 
 def taken(tensor: Tensor, index: Tensor, axis: int) -> Tensor:
-    """Other coordinates for each layer."""
+    """Select coordinates along an axis, by each layer's own indices `[n, kept]`."""
     lines = index.to(tensor.device).view(len(index), *[-1 if at == axis else 1 for at in range(1, tensor.ndim)])
     shape = [*tensor.shape]
     shape[axis] = index.shape[1]
@@ -35,11 +35,11 @@ def taken(tensor: Tensor, index: Tensor, axis: int) -> Tensor:
 
 
 def width_of(maps: Mapping[str, Tensor], space: str, axis: int) -> int:
-    """Along one axis of a map, which may have to be read for it."""
+    """The width of a map along an axis; may read the map from its file."""
     return maps[space].shape[axis]
 
 
 def spread(right: Tensor, index: Tensor, width: Callable[[], int]) -> Tensor:
-    """`[n, k, kept]` to `[n, k, d_to]`, zeros elsewhere."""
+    """Scatter `[n, k, kept]` into `[n, k, d_to]`, zeros elsewhere."""
     whole = right.new_zeros(*right.shape[:2], width())
     return whole.scatter(-1, index.to(right.device).unsqueeze(1).expand_as(right), right)

@@ -1,8 +1,8 @@
-"""Cutting the Bridge out of the large model: which coordinates stay, and a smaller model made of them.
+"""Cuts the Bridge out of the large model: chooses coordinates, then builds a smaller model from them.
 
-One index set holds for the whole residual stream, so that what one block writes is what the next one reads (the
-published Ladder-Side-Tuning code picks another set for each output map and then adds them up); it is the same in all
-stacks, since they share their embeddings. Heads stay or go whole, key/value heads with all their query heads, so
+One index set serves the whole residual stream, so that each block reads the coordinates that the others write. (The
+published Ladder-Side-Tuning code picks another set for each output layer and then adds them up.) All stacks share the
+set, since they share their embeddings. Heads are kept or removed whole, key/value heads with all their query heads, so
 attention's memory shrinks with them.
 """
 
@@ -34,7 +34,7 @@ class KeptStack:
     """Key/value heads of `attn`; each keeps all its query heads."""
     ffn: Int[Tensor, "n ffn_g"]
     cross_heads: Int[Tensor, "n kv_g"] | None
-    """Those of `cross`, where there is cross-attention."""
+    """Key/value heads of `cross`; None without cross-attention."""
     group: int
     """Query heads that share one key/value head."""
     head_width: int
@@ -53,7 +53,7 @@ class KeptStack:
 
 @dataclass(frozen=True)
 class Kept:
-    """Indices into the large model's coordinates, each set rising."""
+    """Indices into the large model's coordinates, each set in rising order."""
 
     residual: Int[Tensor, " d_g"]
     """One set for all stacks."""
@@ -65,10 +65,12 @@ class Kept:
 
 
 def reduced_dims(dims: Dims, factor: float, reduction: Literal["parameters", "width"]) -> Dims:
-    """The Bridge's sizes: every width divided by `factor`, or by its root, so that parameters are divided by `factor`.
+    """The Bridge's sizes: every width divided by `factor` (`width`), or by its square root (`parameters`).
+
+    The square root divides the parameter count by about `factor`.
 
     Raises:
-        ModelError: the factor would make the large model larger.
+        ModelError: the factor is below 1.
     """
     if factor < 1:
         raise ModelError(f"prune.factor is {factor:g}; a Bridge is at most as large as the large model: 1 or more.")
@@ -81,7 +83,7 @@ def reduced_dims(dims: Dims, factor: float, reduction: Literal["parameters", "wi
 
 
 def choose(importance: Importance, dims: Dims, family: Family) -> Kept:
-    """The most important coordinates, as many as `dims` has; of equals, the first."""
+    """The most important coordinates, in the numbers given by `dims`; ties go to the first."""
 
     def top(values: Tensor, count: int) -> Tensor:
         order = values.argsort(dim=-1, descending=True, stable=True)
@@ -105,7 +107,8 @@ def cut(model: nn.Module, family: Family, dims: Dims, kept: Kept) -> nn.Module:
     """A new model of sizes `dims` with the kept coordinates of every weight; frozen, in evaluation mode, float32.
 
     Raises:
-        ModelError: the model has a weight that the family's table does not name.
+        ModelError: the family's table lacks a weight of the model, or the model has an untied weight that its
+            configuration ties.
     """
     bridge = family.resized(model.config, dims)
     whole = family.dims(model.config)
@@ -128,7 +131,7 @@ def cut(model: nn.Module, family: Family, dims: Dims, kept: Kept) -> nn.Module:
 
 
 def _axes(family: Family, name: str) -> tuple[tuple[str, ...], str, int]:
-    """Axes of a weight by its name in the model, its stack and its layer (block 0 for weights outside of blocks)."""
+    """A weight's axes, stack and layer, from its name in the model (layer 0 for weights outside of blocks)."""
     if name in family.outer_axes:
         return family.outer_axes[name], family.stacks[-1].name, 0
     for stack in family.stacks:
@@ -141,7 +144,7 @@ def _axes(family: Family, name: str) -> tuple[tuple[str, ...], str, int]:
 
 
 def _index(kept: Kept, whole: Dims, stack: str, axis: str, layer: int) -> Tensor:
-    """Indices on an axis; `3*inner` is that of a fused query-key-value map, one part behind the other."""
+    """Indices on an axis; `3*inner` is the axis of a fused query-key-value layer, its three parts in a row."""
     count, _, name = axis.rpartition("*")
     part, width = kept.axis(stack, name, layer), whole.size(stack, name)
     return torch.cat([part + number * width for number in range(int(count or 1))])
@@ -149,7 +152,7 @@ def _index(kept: Kept, whole: Dims, stack: str, axis: str, layer: int) -> Tensor
 
 @dataclass(frozen=True)
 class Bridge:
-    """The pruned model `g` and where its coordinates are in the large model."""
+    """The pruned model `g`, and its coordinates in the large model."""
 
     model: nn.Module
     dims: Dims
@@ -176,7 +179,7 @@ def save_bridge(bridge: Bridge, config: Any, folder: Path) -> None:
 
 
 def load_bridge(folder: Path, family: Family, device: torch.device) -> Bridge:
-    """Read what `save_bridge` wrote.
+    """Read a folder written by `save_bridge`.
 
     Raises:
         ModelError: a file is missing or broken.

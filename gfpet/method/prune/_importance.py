@@ -1,12 +1,12 @@
-"""How much each coordinate of the large model matters: residual coordinates, heads, feed-forward units.
+"""Importance of the large model's coordinates: residual coordinates, heads, feed-forward units.
 
-Every weight of every linear map gets a value; a coordinate's importance is the sum over its weights.
+Every weight of every linear layer gets a value; a coordinate's importance is the sum over its weights.
 
 - `activation` (default; as Wanda, Sun et al. 2023, arXiv:2306.11695): |W|·‖x‖, ‖x‖ from forward passes only.
 - `magnitude`: |W|.
-- `fisher` [the paper]: mean squared gradient of log p(y|x). This one *is* a gradient of the large model.
+- `fisher` [the paper]: mean squared gradient of log p(y|x). Unlike the others, it needs gradients of the large model.
 
-Shares are normalised per map before they are added, so that no layer speaks louder by its scale alone.
+The values of each linear layer are normalised before they are added, so that its scale alone has no influence.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ class StackImportance:
     """Key/value heads of `attn`, each with all its query heads."""
     ffn: Float[Tensor, "n ffn"]
     cross_heads: Float[Tensor, "n kv_heads"] | None = None
-    """Those of `cross`, where there is cross-attention."""
+    """Key/value heads of `cross`; None without cross-attention."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance of the coordinates that can be pruned; float64, on the CPU."""
+    """Importance of the prunable coordinates; float64, on the CPU."""
 
     residual: Float[Tensor, " d"]
-    """One set for the residual streams: every block of every stack reads and writes the same coordinates."""
+    """One set for all stacks: every block reads and writes the same coordinates."""
     stacks: Mapping[str, StackImportance]
 
 
 def magnitude_importance(model: nn.Module, family: Family) -> Importance:
-    """From the weights alone."""
+    """Importance from the weights alone."""
     return _importance(model, family, lambda layer, name: _weight(model, family, layer, name).detach().abs())
 
 
 def activation_importance(
     large: FrozenModel, family: Family, batches: Iterable[Batch], step: Step = no_step
 ) -> Importance:
-    """From the weights and the norms of what flows into them."""
+    """Importance from the weights and the norms of their inputs; forward passes only."""
     names = _one_target_per_linear(family)
     squares: dict[tuple[str, int], Tensor] = {}
     lengths: dict[str, tuple[int, ...]] = {}
 
     def add(space: str, layer: int, states: Tensor) -> None:
-        # Row by row: the squares of a whole batch in float64 would be the largest tensor of all.
+        # Row by row: the float64 squares of a whole batch would raise the peak memory.
         for row, length in zip(states, lengths[family.text_of(space)], strict=True):
             new = row[:length].double().square_().sum(0)
             key = (space.removesuffix(".in"), layer)
@@ -72,7 +72,7 @@ def activation_importance(
             lengths.update({stack: text.lengths for stack, text in batch.texts.items()})
             with step(batch.size):
                 backbone(batch)
-        # As large as the largest map, however short the text was.
+        # The memory of this step depends on the largest linear layer, not on the text.
         with step(max(math.prod(family.target_widths(model, name)) for name in names)):
             return _importance(
                 model,
@@ -84,9 +84,9 @@ def activation_importance(
 def fisher_importance(
     model: nn.Module, family: Family, head: Tensor, batches: Iterable[Batch], step: Step = no_step
 ) -> Importance:
-    """From squared gradients of the log-likelihood of the right answers; each batch should hold one example.
+    """Importance from squared gradients of the correct answers' log-likelihood; each batch should hold one example.
 
-    The model's linear weights require gradients while this runs, and no longer afterwards.
+    The model's linear weights require gradients while this runs, and not afterwards.
     """
     names = _one_target_per_linear(family)
     maps = {name: family.linears_of(model, name) for name in names}
@@ -110,7 +110,7 @@ def fisher_importance(
 
 
 def _one_target_per_linear(family: Family) -> list[str]:
-    """A target for each distinct linear map: of a fused map, its first part."""
+    """One target module per linear layer: for a fused layer, its first part."""
     return [name for name, target in family.target_modules.items() if target.part == 0]
 
 
@@ -121,10 +121,10 @@ def _weight(model: nn.Module, family: Family, layer: int, name: str) -> Tensor:
 
 
 def _importance(model: nn.Module, family: Family, value: Callable[[int, str], Tensor]) -> Importance:
-    """Sum the weights' values over coordinates, map by map; one map's values are held at a time.
+    """Sum the weights' values over coordinates; holds the values of one linear layer at a time.
 
     Args:
-        value: non-negative values `[d_in, d_out]` of the map behind a target, in a layer.
+        value: gives the non-negative values `[d_in, d_out]` of a target module's linear layer, by block and name.
     """
     dims = family.dims(model.config)
     residual = torch.zeros(dims.width, dtype=torch.float64)
@@ -146,7 +146,7 @@ def _importance(model: nn.Module, family: Family, value: Callable[[int, str], Te
             add(stack, target.writes, layer, values.sum(0).view(target.parts, -1).sum(0) / total)
 
     def heads(stack: str, cross: str) -> Tensor | None:
-        """Key/value heads, from the coordinates of their own and of their query heads."""
+        """Importance of key/value heads: the sum over their own coordinates and those of their query heads."""
         found = [sums[stack, axis] for axis in (f"{cross}inner", f"{cross}kv") if (stack, axis) in sums]
         of = dims.stacks[stack]
         return torch.stack([each.view(of.layers, of.kv_heads, -1).sum(-1) for each in found]).sum(0) if found else None

@@ -18,10 +18,10 @@ from gfpet.method.prune._settings import PruneSettings
 
 
 def cut_bridge(large: LoadedModel, batches: Iterable[Batch], settings: PruneSettings, *, measure: Measure) -> Bridge:
-    """The Bridge; phases `importance-<importance>` and `cut`.
+    """Cut the Bridge; phases `importance-<importance>` and `cut`.
 
     Args:
-        batches: on the model's device; read once, and not at all for `magnitude`.
+        batches: on the model's device; read once, or never for `magnitude`.
 
     Raises:
         ModelError: the factor is below 1, or the model cannot be pruned.

@@ -10,14 +10,14 @@ from gfpet import config
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """How the Bridge is cut out of the large model."""
+    """How to cut the Bridge out of the large model."""
 
     importance: Literal["activation", "magnitude", "fisher"]
     reduction: Literal["parameters", "width"]
     """What `factor` divides: the parameter count, or every width."""
     factor: float
     batch_size: int
-    """Examples read at a time: 1 for `fisher`, by definition."""
+    """Examples per batch: 1 for `fisher`, by definition."""
 
 
 def prune_settings(section: config.Prune) -> PruneSettings:

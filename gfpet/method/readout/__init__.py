@@ -1,7 +1,8 @@
-"""Readout: a side network that reads the large model's activations and adds to its last hidden state.
+"""Readout: a side network that reads the large model's frozen activations and adds to its last hidden state.
 
-No layer of the large model lies between what is added and the loss, so training needs its activations alone, computed
-once. What was trained is exactly what runs in the large model: no map, no Bridge, no gradient of the large model.
+Only the output embedding lies between the readout's output and the loss, so training needs the large model's
+activations alone, computed once. It needs no W_plug, no Bridge and no gradient through the large model's layers.
+The trained readout runs in the large model unchanged.
 """
 
 from __future__ import annotations

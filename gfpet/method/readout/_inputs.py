@@ -1,4 +1,7 @@
-"""What a readout reads of the large model: residual streams on disk, and the hidden states at the reads."""
+"""The inputs of a readout: the large model's residual streams and its hidden states at the reads, on disk.
+
+A read is a position whose hidden state the output embedding turns into scores (`Batch.read_row`, `read_position`).
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,13 @@ from gfpet.method.activation_cache import (
 
 @dataclass(frozen=True)
 class ReadoutInputs:
-    """Of one set of examples."""
+    """The inputs for one set of examples."""
 
     streams: Activations
     hidden: RowStore
-    """Hidden states after the final norm, at the positions that are read of all rows, one row after the other."""
+    """Hidden states after the final norm at the reads of all rows, row by row."""
     starts: Sequence[int]
-    """By row number, its first read among all; one more at the end."""
+    """By row number, the index of the row's first read in `hidden`; the last entry is the total."""
 
     def hidden_at(self, batch: Batch) -> Float[Tensor, "reads d"]:
         """The hidden states at the batch's reads, on its device."""
@@ -64,12 +67,12 @@ def read_large(
 
     Args:
         width: d of the large model.
-        folder: where the streams are kept.
+        folder: where to keep the activations.
         budget: bytes on disk.
         store: as in `ActivationCache`.
 
     Raises:
-        ConfigError: the streams are over the budget.
+        ConfigError: the activations exceed the budget.
     """
     lengths = row_lengths(encoded)
     plan = Plan("full", dtype, layers_read, width, {stack: sum(of) for stack, of in lengths.items()})
@@ -84,7 +87,7 @@ def read_large(
     hidden = (store or MappedFile)(folder / "hidden.bin", torch.float32, (starts[-1], 1, width))
 
     def keep(batch: Batch, states: Tensor) -> None:
-        # The reads of a batch come row by row, and those of a row one after the other.
+        # A batch's reads are sorted by row, and by position within a row.
         read = states[batch.read_row, batch.read_position].to("cpu", torch.float32).unsqueeze(1)
         of_rows = torch.split(read, [counts[row] for row in batch.row_numbers])
         for row, values in zip(batch.row_numbers, of_rows, strict=True):

@@ -1,9 +1,9 @@
-"""The module of a readout. Not of the paper: docs/design.md says how it differs from a plugged module.
+"""The module of a readout. It is not part of the paper: docs/design.md says how it differs from a plugged module.
 
-x_l[t] = h_l[t] / rms(h_l[t])                         residual stream at tap l, position t; n: the decoder's last tap
-a_l,j  = softmax over t of x_n[p] Q_l,j · x_l[t] K_l,j / √k      head j, seen from position p; the decoder's t ≤ p
-z[p]   = bias + Σ_l ( x_l[p] R_l + [Σ_t a_l,j[t] x_l[t] V_l,j]_j )    R: the decoder's layers_read only
-y[p]   = hidden[p] + U gelu(z[p]) + c                 hidden: after the final norm, what the head reads
+x_l[t] = h_l[t] / rms(h_l[t])                   residual stream at layer read l, position t; n: the decoder's last one
+a_l,j  = softmax over t of x_n[p] Q_l,j · x_l[t] K_l,j / √k      head j, query at position p; t ≤ p in the decoder
+z[p]   = bias + Σ_l ( x_l[p] R_l + [Σ_t a_l,j[t] x_l[t] V_l,j]_j )    R: only for the decoder's layers read
+y[p]   = hidden[p] + U gelu(z[p]) + c           hidden: after the final norm, the input of the output embedding
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ _EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Readout:
-    """What is trained.
+    """The trained tensors.
 
-    Shapes, of a stack with n layers_read, width d, H heads of width k, and bottleneck b: `<stack>.query`, `<stack>.key`
-    `[n, d, H·k]`; `<stack>.value`, and `decoder.read`, `[n, d, b]`; `bias` `[b]`, `up` `[b, d]`, `up_bias` `[d]`.
+    Shapes, for a stack with n layers read, width d, H heads of width k, and bottleneck b: `<stack>.query`,
+    `<stack>.key` `[n, d, H·k]`; `<stack>.value`, `decoder.read` `[n, d, b]`; `bias` `[b]`, `up` `[b, d]`, `up_bias`
+    `[d]`.
     """
 
     layers_read: Mapping[str, tuple[int, ...]]
-    """By stack, the blocks whose inputs are read; as many as there are blocks: the last one's output."""
+    """By stack, the blocks whose inputs are read; the number of blocks stands for the last block's output."""
     heads: int
     tensors: Mapping[str, Tensor]
 
     def __call__(self, streams: Mapping[str, Tensor], batch: Batch) -> Float[Tensor, "reads d"]:
-        """What is added to the hidden states at the batch's reads.
+        """The readout's output, to be added to the hidden states at the batch's reads.
 
         Args:
-            streams: by stack, the residual stream at each tap, `[n, rows, length, d]`.
+            streams: by stack, the residual stream at each layer read, `[n, rows, length, d]`.
         """
         at = batch.read_row, batch.read_position
         normed = {stack: _normed(states.to(self.tensors["up"].dtype)) for stack, states in streams.items()}
@@ -57,13 +58,14 @@ class Readout:
     def _attended(
         self, stack: str, asking: Tensor, states: Tensor, seen: Tensor, places: tuple[Tensor, Tensor]
     ) -> Iterator[Float[Tensor, "reads b"]]:
-        """Tap by tap, so that only one tap's attention is there at a time.
+        """Attention per layer read, one at a time to bound memory.
 
-        Few positions ask, so that the maps go to what they ask and find, and never to the text: x K · q = x · K q.
+        There are few queries, so keys and values are never computed for the text: K is applied to the queries
+        (x K · q = x · K q), V to the attended means.
         """
         size = (states.shape[1], int(places[1].max()) + 1)
         unseen = seen.new_zeros(*size, seen.shape[-1]).index_put(places, seen).logical_not().unsqueeze(2)
-        # A place that nothing asks from sees all of the text: a softmax of nothing is not a number.
+        # Unused query slots attend everywhere, to avoid NaN from an empty softmax.
         unseen = unseen.logical_and(~unseen.all(-1, keepdim=True))
         for tap, text in enumerate(states):
             query, key, value = (
@@ -81,7 +83,7 @@ class Readout:
         return lines.view(*lines.shape[:-1], self.heads, -1)
 
     def to(self, device: torch.device) -> Readout:
-        """The same on another device."""
+        """A copy on another device."""
         return replace(self, tensors={name: tensor.to(device) for name, tensor in self.tensors.items()})
 
     def save(self, path: Path) -> None:
@@ -101,7 +103,7 @@ class Readout:
 
 
 def layers_to_read(dims: Dims, count: int) -> dict[str, tuple[int, ...]]:
-    """Up to `count` layers of each stack, evenly spaced from the embeddings to the last block's output.
+    """Up to `count` layers to read of each stack, evenly spaced from the embeddings to the last block's output.
 
     A count of 1 reads the embeddings alone.
     """
@@ -121,7 +123,7 @@ def start_readout(
     head_width: int,
     generator: torch.Generator,
 ) -> Readout:
-    """One that writes nothing yet: `up` is zero, the rest random.
+    """A new readout with zero output: `up` and the biases are zero, the rest is random.
 
     Args:
         width: d of the large model.
@@ -146,13 +148,13 @@ def _normed(states: Tensor) -> Tensor:
 
 
 def _places(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Of each read its row, and its number among that row's reads; the reads come row by row."""
+    """Each read's row, and its index among that row's reads; `rows` is sorted."""
     each = torch.bincount(rows, minlength=count)
     return rows, torch.arange(len(rows), device=rows.device) - (each.cumsum(0) - each)[rows]
 
 
 def _seen(text: Padded, rows: Tensor, positions: Tensor, *, causal: bool) -> Tensor:
-    """`[reads, length]`: the positions of a text that each read may look at."""
+    """`[reads, length]`: the positions that each read may attend to."""
     real: Tensor = text.is_real[rows]
     if not causal:
         return real

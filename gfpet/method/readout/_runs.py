@@ -1,4 +1,4 @@
-"""The work of stage `readout` as measured phases: L is read once, then readouts are trained without it."""
+"""The work of stage `readout` as measured phases: cache L's activations once, then train readouts without L."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from gfpet.pipeline import Phase
 
 @dataclass(frozen=True)
 class ReadLarge:
-    """What training a readout needs of the large model."""
+    """Everything of the large model that training a readout needs."""
 
     inputs: Mapping[str, ReadoutInputs]
-    """By the name of the set of examples."""
+    """By name of the set of examples."""
     head: Float[Tensor, "vocabulary d"]
     """The large model's output embedding."""
     layers_read: Mapping[str, tuple[int, ...]]
 
     def in_float32(self) -> ReadLarge:
-        """The same with the output embedding in float32; called once the large model is gone."""
+        """A copy with the output embedding in float32. Call it after freeing the large model."""
         return replace(self, head=self.head.float())
 
 
@@ -54,12 +54,12 @@ def cache_inputs(
     Args:
         frozen: the large model, which counts its forward passes.
         texts: sets of examples by name.
-        folder: of the caches.
-        batch_size: examples that are read at a time.
+        folder: holds the caches.
+        batch_size: examples per forward pass.
         store: as in `gfpet.method.activation_cache.ActivationCache`.
 
     Raises:
-        ConfigError: the activations are over the budget.
+        ConfigError: the activations exceed the budget.
     """
     dims, head = large.family.dims(large.model.config), head_of(large.model).detach()
     layers_read = layers_to_read(dims, settings.layers_read)
@@ -88,7 +88,7 @@ def cache_inputs(
 def train_readout(
     read: ReadLarge, data: TaskData, settings: ReadoutSettings, *, name: str, seed: int, observer: Observer
 ) -> tuple[Readout, Outcome]:
-    """A new readout, trained on the inputs `train` and `dev`; phase `train/<name>`."""
+    """Train a new readout on the inputs `train`, selected on `dev`; phase `train/<name>`."""
     readout = start_readout(
         read.layers_read,
         read.head.shape[1],

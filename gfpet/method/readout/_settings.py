@@ -12,19 +12,19 @@ from gfpet.lm.training import Settings, loop_settings
 
 @dataclass(frozen=True)
 class ReadoutSettings:
-    """What a readout reads of the large model, its shape, and how it is trained."""
+    """The layers that a readout reads, its shape, and its training."""
 
     loop: Settings
     learning_rate: float
     layers_read: int
-    """Points of a stack whose residual stream is read."""
+    """Number of layers read per stack."""
     bottleneck: int
     heads: int
     head_width: int
     dtype: torch.dtype
-    """Of the cached activations."""
+    """Data type of the cached activations."""
     budget: int
-    """Bytes on disk that the activations may take."""
+    """Bytes on disk for the activations."""
 
 
 def readout_settings(section: config.Readout) -> ReadoutSettings:

@@ -28,7 +28,7 @@ def fit_readout(
     seed: int,
     hooks: Hooks = NO_HOOKS,
 ) -> Outcome:
-    """Train in place. Of the large model only the output embedding takes part, as a constant."""
+    """Train the readout in place. Only the large model's output embedding takes part, as a constant."""
     head = head.detach()
 
     def backward(batch: Batch, weight: float) -> Tensor:
@@ -51,7 +51,7 @@ def fit_readout(
 
 
 def _cached(readout: Readout, inputs: ReadoutInputs) -> Backbone:
-    """The large model's hidden states with what is written, without the large model; zeros where nothing is read."""
+    """Cached hidden states plus the readout's output; zeros at positions without a read."""
 
     def hidden(batch: Batch) -> Float[Tensor, "rows length d"]:
         written = inputs.hidden_at(batch) + readout(inputs.streams(batch), batch)
@@ -63,7 +63,7 @@ def _cached(readout: Readout, inputs: ReadoutInputs) -> Backbone:
 
 @contextmanager
 def with_readout(model: nn.Module, family: Family, readout: Readout) -> Iterator[Backbone]:
-    """The large model's forward pass with the readout, at the positions that are read."""
+    """The large model's forward pass with the readout's output added at the reads."""
     streams: dict[str, Tensor] = {}
 
     def take(space: str, layer: int, states: Tensor) -> None:

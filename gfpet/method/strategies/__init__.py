@@ -1,8 +1,8 @@
-"""Transfer strategies: ways of using, in the large model, what was learned outside of it.
+"""Transfer strategies: ways to make the large model use what was learned outside of it.
 
 A strategy is one file here with a builder, and one entry in `gfpet.method.registry`. The builder takes a
-`StrategyContext` and returns a `StrategyResult`: how examples are scored with the strategy, and how well it does on
-held-out training examples. Whatever a strategy chooses, it chooses on these, with forward passes only.
+`StrategyContext` and returns a `StrategyResult`: a scorer, and its score on held-out training examples. A strategy
+makes its choices on these examples, with forward passes only.
 """
 
 from __future__ import annotations

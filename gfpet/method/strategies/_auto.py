@@ -1,4 +1,4 @@
-"""The strategy `auto`: the best of several on the held-out examples, and the record of the choice."""
+"""The strategy `auto`: the best of several strategies on the held-out examples, and a record of the choice."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _ALWAYS = "zero_shot"
 
 @dataclass(frozen=True)
 class SelectionRecord:
-    """What `auto` chose, and how all others did on the held-out examples."""
+    """The choice of `auto`, and the held-out scores of all results."""
 
     selected: StrategyResult
     among: Sequence[StrategyResult]
-    """What it chose among."""
+    """The candidates."""
     every: Sequence[StrategyResult]
-    """These, and what was measured besides."""
+    """All measured results, candidates or not."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As `chosen.json` has it."""
+        """The content of `chosen.json`."""
         return {
             "strategy": self.selected.strategy,
             "among": [one.strategy for one in self.among],
@@ -41,10 +41,10 @@ class SelectionRecord:
 
 
 def choose_among(every: Sequence[StrategyResult], names: Collection[str]) -> tuple[StrategyResult, SelectionRecord]:
-    """The best of those named and of the large model as it is.
+    """The best of the named strategies and the plain large model.
 
     Args:
-        every: all results; `zero_shot` stands for the large model as it is.
+        every: all results; `zero_shot` is the plain large model.
         names: the strategies to choose among.
     """
     among = [one for one in every if one.strategy in (_ALWAYS, *names)]

@@ -1,4 +1,4 @@
-"""What a strategy is built from."""
+"""The inputs of a strategy's builder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gfpet.pipeline import tag_of
 
 @dataclass(frozen=True)
 class PluggedModule:
-    """S's module in the spaces of the large model."""
+    """S's module in the large model's spaces."""
 
     module: PetModule
     score: Scorer
-    """The large model with it; asked once for all strategies."""
+    """The large model with the module; all strategies share its predictions."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SmallScorers:
     """The small model's predictions."""
 
     plain: Scorer
-    """As it is."""
+    """Without a module."""
     tuned: Scorer
     """With its own module."""
 
@@ -39,18 +39,18 @@ class StrategyContext:
 
     large: FrozenEvaluator
     zero_shot: Scorer
-    """The large model as it is; asked once for all strategies."""
+    """The plain large model; all strategies share its predictions."""
     train: Split
-    """Examples to learn from."""
+    """Examples to train on."""
     selection: DevSelection
-    """Held-out examples; all choices are made on these."""
+    """Held-out examples for all choices."""
     seed: int
     options: Mapping[str, Any]
     """Section `evaluate` of params.yaml."""
     outputs: Callable[[str], Path]
-    """The folder that a stage wrote for this family and task."""
+    """The output folder of a stage for this family and task."""
     kind: str = ""
-    """Of the module; empty for a strategy without one."""
+    """Kind of the module; empty for a strategy without one."""
     plugged: PluggedModule | None = None
     """None for a strategy without a module."""
     small: SmallScorers | None = None

@@ -22,7 +22,7 @@ from gfpet.pipeline import ZERO_SHOT, Phase, tag_of
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Predictions of one method for the evaluation examples."""
+    """One method's predictions for the evaluation examples."""
 
     method: str
     """`zero_shot`, `plugged` or `random_w_plug`."""
@@ -48,19 +48,19 @@ def evaluate_strategies(
     options: Mapping[str, Any],
     record: Callable[[str, SelectionRecord], None],
 ) -> Iterator[Evaluated]:
-    """Evaluate the large model with what was learned for it; forward passes only.
+    """Evaluate every strategy on the large model; forward passes only.
 
     Args:
-        modules: the plugged module of a tag (`tag_of(kind, seed)`).
-        kinds: kinds of module; empty if nothing is carried over from S.
+        modules: gives the plugged module of a tag (`tag_of(kind, seed)`).
+        kinds: kinds of module; empty if no module comes from S.
         strategies: names in `gfpet.method.registry.STRATEGIES`, and `auto`.
         auto: the strategies that `auto` chooses among.
-        zero_shot: whether to yield the large model as it is.
+        zero_shot: whether to yield the plain large model, too.
         random_controls: modules plugged through random maps, by tag.
-        small: the small model's predictions by tag, and as it is by an empty one; empty if no strategy needs them.
-        outputs: the folder that a stage wrote for this family and task.
+        small: the small model's scorers by tag, the plain one under the empty tag; empty if no strategy needs them.
+        outputs: gives the output folder of a stage for this family and task.
         options: section `evaluate` of params.yaml.
-        record: called with a tag and what `auto` chose there.
+        record: called with each tag and the choice of `auto` for it.
     """
     selection = DevSelection(data.task, data.dev)
     zero = large.plain(Phase("infer", tag=ZERO_SHOT))
@@ -76,7 +76,7 @@ def evaluate_strategies(
             if kind:
                 found = _built(strategies, _with_module(context, kind, modules(tag), small))
             if AUTO in strategies:
-                # Of equal results the first is taken: L as it is, then strategies with a module, then the others.
+                # Ties go to the first: plain L, then strategies with a module, then the others.
                 every = [strategy_result("zero_shot", zero, selection), *found, *shared]
                 chosen, about = choose_among(every, auto)
                 record(tag, about)
@@ -89,7 +89,7 @@ def evaluate_strategies(
 
 
 def _built(asked: Collection[str], context: StrategyContext) -> list[StrategyResult]:
-    """The strategies that were asked for: with a kind those that use a module, without one the others."""
+    """Build the requested strategies: those with a module if the context has a kind, else those without one."""
     built = [
         strategy.load()(context)
         for strategy in list(STRATEGIES.values())
@@ -110,12 +110,12 @@ def _with_module(
 def score_small(
     small: FrozenEvaluator, data: TaskData, tags: Sequence[str], tuned: Callable[[str], PetModule]
 ) -> dict[str, Scorer]:
-    """The small model's predictions for `dev` and `eval`: as it is (by an empty tag), and with its modules.
+    """The small model's predictions for `dev` and `eval`: plain (under the empty tag), and with its modules.
 
-    The scorers hold predictions alone, so that the small model can be freed.
+    The scorers hold only predictions, so the caller can free the small model.
 
     Args:
-        tuned: the small model's module of a tag.
+        tuned: gives the small model's module of a tag.
     """
     scorers = {"": small.plain(Phase("infer", "small", ZERO_SHOT))}
     scorers |= {tag: small.plugged(Phase("infer", "small", tag), tuned(tag)) for tag in tags}
@@ -130,6 +130,6 @@ def _predicted(score: Scorer, data: TaskData) -> Scorer:
 def plug_randomly(
     tuned: PetModule, maps: Projection, pairs: LayerAssignment, *, seed: int, divide_by_copies: bool
 ) -> PetModule:
-    """The control `random_w_plug`: S's module plugged through random maps of the shapes of the fitted ones."""
+    """The control `random_w_plug`: S's module plugged through random maps with the shapes of the fitted ones."""
     drawn = random_like(maps, torch.Generator().manual_seed(seed))
     return plugged(tuned, drawn, pairs, divide_by_copies=divide_by_copies).detached()

@@ -1,4 +1,4 @@
-"""A frozen model asked for its predictions: once for each split, measured as a phase."""
+"""Predictions of a frozen model: computed once per split, measured as a phase."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from gfpet.method.strategies._result import Scorer
 from gfpet.pipeline import Phase
 
 Measure = Callable[[str, Iterable[Any]], AbstractContextManager[Meter]]
-"""Measures time and memory of a named phase, as `gfpet.memory.measure` does; models and tensors that are there already
-count into the peak."""
+"""Measures time and memory of a named phase, as `gfpet.memory.measure` does. The second argument lists models and
+tensors already in memory; they count into the peak."""
 
 
 @dataclass(frozen=True)
 class Insertion:
-    """Something put into a model while it is asked."""
+    """Tensors that change a model's forward pass, and how."""
 
     tensors: Sequence[Tensor]
-    """On the model's device; they count into the memory of the phase."""
+    """On the model's device; they count into the phase's memory."""
     opened: Callable[[nn.Module, Family], AbstractContextManager[Backbone]]
-    """A context that gives the model's forward pass with it."""
+    """Opens a context that yields the changed forward pass."""
 
 
 class FrozenEvaluator:
-    """A frozen model and a task's examples."""
+    """A frozen model and a task's examples; makes scorers."""
 
     def __init__(self, loaded: LoadedModel, data: TaskData, measure: Measure, *, batch_size: int) -> None:
         self._loaded, self._data, self._measure, self._batch_size = loaded, data, measure, batch_size
         self.frozen = FrozenModel(loaded.model)
 
     def plain(self, phase: Phase) -> Scorer:
-        """The model as it is."""
+        """Scorer of the plain model."""
         return self.with_insertion(phase, lambda _: Insertion((), _plain))
 
     def plugged(self, phase: Phase, module: PetModule) -> Scorer:
-        """The model with a module."""
+        """Scorer of the model with a module."""
 
         def make(device: torch.device) -> Insertion:
             there = module.to(device, torch.float32)
@@ -54,17 +54,17 @@ class FrozenEvaluator:
         return self.with_insertion(phase, make)
 
     def with_insertion(self, phase: Phase, make: Callable[[torch.device], Insertion]) -> Scorer:
-        """The model with anything put into it.
+        """Scorer of the model with an insertion.
 
         Args:
-            phase: what scoring the evaluation examples is measured as; any other split is measured as `phase.choosing`.
+            phase: measures the scoring of the evaluation examples; `phase.choosing` measures any other split.
             make: called with the model's device for each split, so that nothing stays on the device in between.
         """
         known: dict[int, tuple[Split, Predictions]] = {}
 
         def score(split: Split) -> Predictions:
             if id(split) not in known:
-                # The split is kept with its predictions, so that no other one can take its id.
+                # Keep the split with its predictions, so that no other split can reuse its id.
                 known[id(split)] = split, self._ask(split, phase, make(self._loaded.device))
             return known[id(split)][1]
 

@@ -1,4 +1,4 @@
-"""What a strategy makes, and the choice among several by held-out examples."""
+"""The result of a strategy, and the choice among results on held-out examples."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ Scorer = Callable[[Split], Predictions]
 
 @dataclass(frozen=True)
 class DevSelection:
-    """The held-out examples that choices are made on."""
+    """The held-out examples for all choices."""
 
     task: str
     dev: Split
 
     def score(self, predictions: Predictions) -> tuple[float, float]:
-        """What is compared, the higher the better: the task's score, then minus the loss."""
+        """The selection criterion, higher is better: the task's score, then minus the loss."""
         return task_score(self.task, self.dev.examples, predictions.choices), -predictions.loss
 
 
 @dataclass(frozen=True)
 class StrategyResult:
-    """A strategy, ready to be used."""
+    """A strategy, ready to score examples."""
 
     strategy: str
     score: Scorer
     dev: tuple[float, float]
-    """Its value of `DevSelection.score`."""
+    """Its `DevSelection.score`."""
     chosen: Mapping[str, float] = field(default_factory=dict)
-    """What it chose on the held-out examples, by name."""
+    """Values chosen on the held-out examples, by name."""
 
 
 def strategy_result(strategy: str, score: Scorer, selection: DevSelection, **chosen: float) -> StrategyResult:
-    """A strategy with its score on the held-out examples."""
+    """Compute a strategy's score on the held-out examples."""
     return StrategyResult(strategy, score, selection.score(score(selection.dev)), chosen)
 
 
 def select_best(results: Sequence[StrategyResult]) -> StrategyResult:
-    """The best on the held-out examples; the first of equals."""
+    """The best result on the held-out examples; ties go to the first."""
     return max(results, key=lambda one: one.dev)

@@ -1,4 +1,4 @@
-"""The strategy `algorithm1`: the large model with the plugged module, as the paper has it."""
+"""The strategy `algorithm1`: the large model with the plugged module, as in the paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gfpet.method.strategies._result import StrategyResult, strategy_result
 
 
 def build(context: StrategyContext) -> StrategyResult | None:
-    """The plugged module as it is; None without a module."""
+    """The plugged module, unchanged; None without a module."""
     if context.plugged is None:
         return None
     return strategy_result("algorithm1", context.plugged.score, context.selection)

@@ -1,8 +1,8 @@
-"""The strategy `blockwise_scaling`: a factor for each block of the plugged module, found by zeroth-order steps.
+"""The strategy `blockwise_scaling`: one factor per block of the plugged module, fitted by zeroth-order optimisation.
 
-SPSA (Spall 1992), which MeZO (Malladi et al. 2023, arXiv:2305.17333) uses for all weights: each step measures the loss
-on a batch of training examples at two points, on either side of the factors along a random direction. Few factors need
-few directions, and only forward passes of L. Adam smooths the steps.
+The optimiser is SPSA (Spall 1992), which MeZO (Malladi et al. 2023, arXiv:2305.17333) applies to all weights. Each step
+draws a random direction and measures the loss on a batch of training examples at `factors ± epsilon · direction`. There
+are few factors, so few steps suffice, with forward passes of L only. Adam smooths the steps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gfpet.pipeline import Phase
 
 
 def build(context: StrategyContext) -> StrategyResult | None:
-    """The plugged module at factors found with `evaluate.blockwise_scaling`; None without a module."""
+    """The plugged module scaled by fitted factors (section `evaluate.blockwise_scaling`); None without a module."""
     if context.plugged is None:
         return None
     module, options = context.plugged.module, context.options["blockwise_scaling"]
@@ -46,13 +46,13 @@ def scale_blocks(
     seed: int,
     selection: DevSelection,
 ) -> StrategyResult:
-    """The plugged module at the factors that were found, or at 1 if 1 does better on the held-out examples.
+    """The plugged module at the fitted factors, or at 1 if 1 is better on the held-out examples.
 
     Args:
-        scorer: the large model with the module's blocks times factors `[blocks]`.
+        scorer: gives the large model with the module's blocks times factors `[blocks]`.
         steps: the training examples of each step.
-        epsilon: distance of the two points from the factors.
-        seed: draws the directions.
+        epsilon: distance of the two points from the factors, per factor.
+        seed: seed of the random directions.
     """
     factors = torch.ones(blocks)
     generator = torch.Generator().manual_seed(seed)
@@ -68,7 +68,7 @@ def scale_blocks(
 
 
 def sample_batches(train: Split, steps: int, size: int, seed: int) -> list[Split]:
-    """A batch of training examples for each step, in an order drawn with the seed."""
+    """One batch of training examples per step, in an order drawn with the seed."""
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     while len(order) < steps * size:

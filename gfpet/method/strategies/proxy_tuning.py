@@ -1,7 +1,7 @@
-"""The strategy `proxy_tuning`: L + β (S tuned − S), on the scores of candidates.
+"""The strategy `proxy_tuning`: scores of candidates are L + β (tuned S − S).
 
-Proxy-tuning (Liu et al. 2024, arXiv:2401.08565) does this with the logits of each token. β is chosen on held-out
-examples. The small model runs beside the large one.
+Proxy-tuning (Liu et al. 2024, arXiv:2401.08565) applies this to each token's logits. β is chosen on held-out examples.
+Inference needs the small model as well as the large one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gfpet.method.strategies.scaling import with_one
 
 
 def build(context: StrategyContext) -> StrategyResult | None:
-    """L with S's change at the best β of `evaluate.scales` and 1; None without the small model's scores."""
+    """Proxy-tuning at the best β of `evaluate.scales` and 1; None without the small model's scores."""
     if context.small is None:
         return None
     strengths = with_one(context.options["scales"])
@@ -27,7 +27,7 @@ def build(context: StrategyContext) -> StrategyResult | None:
 def tune_by_proxy(
     large: Scorer, tuned: Scorer, small: Scorer, strengths: Sequence[float], selection: DevSelection
 ) -> StrategyResult:
-    """The large model with the small one's change at its best strength β."""
+    """Proxy-tuning at the best strength β on the held-out examples."""
 
     def score_at(strength: float) -> Scorer:
         def score(split: Split) -> Predictions:

@@ -1,4 +1,4 @@
-"""The strategy `scaling`: one factor on the plugged module's effect, chosen on held-out examples."""
+"""The strategy `scaling`: multiplies the plugged module's effect by one factor, chosen on held-out examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gfpet.pipeline import Phase
 
 
 def build(context: StrategyContext) -> StrategyResult | None:
-    """The plugged module at the best of `evaluate.scales` and 1; None without a module."""
+    """The plugged module at the best scale of `evaluate.scales` and 1; None without a module."""
     if context.plugged is None:
         return None
     plugged = context.plugged
@@ -23,10 +23,10 @@ def build(context: StrategyContext) -> StrategyResult | None:
 
 
 def scale_module(scorer: Callable[[float], Scorer], scales: Sequence[float], selection: DevSelection) -> StrategyResult:
-    """The plugged module at its best scale.
+    """The plugged module at its best scale on the held-out examples.
 
     Args:
-        scorer: the large model with the module at a scale.
+        scorer: gives the large model with the module at a scale.
     """
     return select_best([strategy_result("scaling", scorer(scale), selection, scale=scale) for scale in scales])
 

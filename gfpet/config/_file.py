@@ -239,11 +239,11 @@ def _unpinned(values: dict[str, Any], root: Path) -> Iterator[str]:
 
 
 def _without_gradients(params: Params) -> Iterator[str]:
-    """Gradients of a large model that is spread over devices, or of weights that are packed in few bits."""
+    """Problems with gradients of a large model that is offloaded or quantised."""
     for family in params.families:
         large = checkpoints(params, family)[1]
-        spread, packed = large.device_map != "single", large.quantisation != "none"
-        wanted = [method for method in params.reference.methods if spread or (packed and method == "full")]
+        offloaded, quantised = large.device_map != "single", large.quantisation != "none"
+        wanted = [method for method in params.reference.methods if offloaded or (quantised and method == "full")]
         which = f"models.{family}.large.{'device_map' if spread else 'quantisation'}"
         value = large.device_map if spread else large.quantisation
         if wanted:
@@ -251,7 +251,7 @@ def _without_gradients(params: Params) -> Iterator[str]:
                 f"reference.methods: {', '.join(wanted)} would take gradients of the large model, "
                 f"which {which}={value} does not allow; leave them out ([] leaves the table without its ceiling)"
             )
-        if params.prune.importance == "fisher" and (spread or packed):
+        if params.prune.importance == "fisher" and (offloaded or quantised):
             yield (
                 f"prune.importance: fisher takes gradients of the large model, which {which}={value} does not allow; "
                 "take activation or magnitude"

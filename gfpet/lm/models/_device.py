@@ -20,6 +20,6 @@ def find_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"models.device is '{name}', which is not to be had here ({error}). Allowed: auto, cpu, cuda, cuda:N."
+            f"models.device is '{name}', which is not available here ({error}). Allowed: auto, cpu, cuda, cuda:N."
         ) from error
     return device

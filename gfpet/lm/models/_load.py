@@ -89,11 +89,11 @@ def load_pretrained(
             empty = auto.from_config(config)
         if reader is not None:
             require_all_read(reader, empty, name)
-        spread = place(empty, family, torch_dtype, device, memory) if device_map == "auto" else None
-        if spread is None or source.gguf:  # transformers dequantises a whole GGUF file in CPU memory
+        placement = place(empty, family, torch_dtype, device, memory) if device_map == "auto" else None
+        if placement is None or source.gguf:  # transformers dequantises a whole GGUF file in CPU memory
             where = torch.device("cpu") if source.gguf else device
             require_memory(name, empty, torch_dtype, quantisation, where)
-        packed = quantiser(quantisation, torch_dtype)
+        quantisation_config = quantiser(quantisation, torch_dtype)
         model, report = auto.from_pretrained(
             source.where,
             config=config,
@@ -101,9 +101,9 @@ def load_pretrained(
             use_safetensors=None if source.gguf else True,
             attn_implementation="sdpa",
             output_loading_info=True,
-            device_map=spread if spread or not packed else {"": str(device)},
+            device_map=placement if placement or not quantisation_config else {"": str(device)},
             offload_folder=offload_folder,
-            quantization_config=packed,
+            quantization_config=quantisation_config,
             **source.arguments,
         )
         keep_layout(model)
@@ -135,7 +135,7 @@ def load_pretrained(
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(f"{name} has {rows} token embeddings, but its tokenizer {len(tokenizer)} tokens.")
-    if spread is None and packed is None:
+    if placement is None and quantisation_config is None:
         model = model.to(device)
     return LoadedModel(model.eval().requires_grad_(False), family, tokenizer, name)
 
@@ -215,8 +215,8 @@ def require_same_tokenizer(small: LoadedModel, large: LoadedModel) -> None:
         ModelError: shows a text that they tokenise differently.
     """
     names = sorted(small.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    spread = [name for name, _ in names[:: max(1, len(names) // _PROBED)]]
-    words = [small.tokenizer.convert_tokens_to_string([name]) for name in spread]
+    probed = [name for name, _ in names[:: max(1, len(names) // _PROBED)]]
+    words = [small.tokenizer.convert_tokens_to_string([name]) for name in probed]
     parts = [words[start : start + 50] for start in range(0, len(words), 50)]
     texts = [*_PROBES, *(between.join(part) for between in (" ", "") for part in parts)]
     ours, theirs = (each.tokenizer(texts)["input_ids"] for each in (small, large))

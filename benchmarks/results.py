@@ -37,6 +37,10 @@ _HEAD = """# Results
 
 `python -m benchmarks.results` writes this page from the records in `docs/results/`; do not edit it by hand. To add the
 results of the last run: `python -m benchmarks.results add NAME --command "gfpet run ..."`.
+
+Algorithm 1 is our reconstruction of the paper's method from its abstract and two summaries ([method.md](method.md)). It
+prunes the Bridge by activations; the paper prunes by Fisher importance. "Bridge alone" is ladder side-tuning with S's
+module: the Bridge stays at inference and reads L's activations.
 """
 
 

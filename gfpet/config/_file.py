@@ -244,8 +244,8 @@ def _without_gradients(params: Params) -> Iterator[str]:
         large = checkpoints(params, family)[1]
         offloaded, quantised = large.device_map != "single", large.quantisation != "none"
         wanted = [method for method in params.reference.methods if offloaded or (quantised and method == "full")]
-        which = f"models.{family}.large.{'device_map' if spread else 'quantisation'}"
-        value = large.device_map if spread else large.quantisation
+        which = f"models.{family}.large.{'device_map' if offloaded else 'quantisation'}"
+        value = large.device_map if offloaded else large.quantisation
         if wanted:
             yield (
                 f"reference.methods: {', '.join(wanted)} would take gradients of the large model, "

@@ -1,12 +1,12 @@
-"""Where Algorithm 1 loses: the effect of the plugged module on L beside the effect of L's own module.
+"""Where Algorithm 1 loses accuracy: compares the effects on L of the plugged module and of L's own module.
 
 Usage, after a `gfpet run` with references: python -m benchmarks.plugged_effects FAMILY TASK [KIND ...]
 
-For each kind there are three modules: L's own (by gradients, stage `reference`), S's through the fitted `W_plug`
-(`closed form`), and the same after training with the Bridge (`plugged`). Each is put into L, first whole, then one
-block at a time. Its effect on the residual stream behind the block and on the scores of the candidates (`answers`) is
-compared with the effect of L's own module at that block. Size is the ratio of the norms. Uses held-out training
-examples, and only runs L forward.
+Each kind has three modules: L's own (tuned with gradients, stage `reference`), S's mapped by the fitted `W_plug`
+(`closed form`), and the latter after training with the Bridge (`plugged`). Each is inserted into L, first whole, then
+one block at a time. Its effects on the residual stream after the block and on the scores of the candidates (`answers`)
+are compared with those of L's own module at that block. Size is the ratio of the norms. Uses held-out training
+examples, and runs L forward only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BATCH = 64
 
 
 class _Large:
-    """L with the held-out examples."""
+    """L and the held-out examples."""
 
     def __init__(self, loaded: LoadedModel, data: TaskData) -> None:
         self.family: Family = loaded.family
@@ -46,7 +46,7 @@ class _Large:
         self.zero_shot = self.predict_with(None)
 
     def predict_with(self, module: PetModule | None) -> Predictions:
-        """Its predictions on the examples, with a module or without."""
+        """L's predictions on the examples, with or without a module."""
         with self._frozen.forward_only() as model:
             if module is None:
                 return self._predict(model)
@@ -59,17 +59,17 @@ class _Large:
         return predict(dev.encoded, backbone, head_of(model), batch_size=_BATCH, pad=self._data.pad)
 
     def effects(self, module: PetModule) -> Effects:
-        """The change that a module makes to the residual stream behind each block."""
+        """The change of the residual stream after each block by a module."""
         with self._frozen.forward_only() as model:
             return effects(model, self.family, module, self._batches, self._plain, tokens=_TOKENS)
 
     def points(self, predictions: Predictions) -> str:
-        """The task's score."""
+        """The task's score in points, as text."""
         return f"{100 * task_score(self._data.task, self._data.dev.examples, predictions.choices):.1f}"
 
 
 def plugged_effects(params: Params, family: str, task: str, kinds: Sequence[str]) -> list[Table]:
-    """One table for each kind, of the first seed."""
+    """One table for each kind, with the first seed."""
     loaded = load_model(params, family, "large")
     large = _Large(loaded, load_examples(params, task, loaded))
     return [_table(params, large, family, task, kind) for kind in kinds]
@@ -110,7 +110,7 @@ def _table(params: Params, large: _Large, family: str, task: str, kind: str) -> 
 def _row(
     large: _Large, ours: dict[str, PetModule], own: PetModule, block: Block, number: int, whole: float
 ) -> tuple[str, ...]:
-    """One block: the effect of L's own module there, and of each of ours in its place."""
+    """The row of one block: the effect of L's own module there, and of each of our modules in its place."""
     part = at_blocks(own, [block])
     predictions, stream = large.predict_with(part), large.effects(part)[number]
     change = answer_change(predictions, large.zero_shot)
@@ -136,7 +136,7 @@ def _cosine_and_size(found: Alike) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Print the tables of a family and a task, for all kinds or for those named."""
+    """Print the tables of a family and a task, for all kinds or those given."""
     if len(sys.argv) < 3:
         raise SystemExit(__doc__)
     params = load_params(find_root(Path.cwd()) / "params.yaml")

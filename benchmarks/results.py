@@ -1,11 +1,11 @@
-"""The page of results: docs/results.md, rendered from one JSON record for each table in docs/results/.
+"""The results page docs/results.md, rendered from JSON records in docs/results/, one for each table.
 
 Usage:
     python -m benchmarks.results                               render docs/results.md again
     python -m benchmarks.results add NAME --command COMMAND    add or refresh the record NAME from reports/, then render
 
 `add` takes the scores of the last `gfpet run` or `gfpet bench`: methods by tasks, one row for each family and method.
-It notes the commit, the date and the machine. `--title`, `--note` and `--hardware` replace its own text.
+It records commit, date and machine. `--title`, `--note` and `--hardware` replace its default texts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tasks.workspace import find_root
 RECORDS = Path("docs/results")
 PAGE = Path("docs/results.md")
 _CODE = ("gfpet", "tasks", "flows", "presets", "dvc.yaml", "params.yaml")
-"""What decides a result; a record says so where these differ from its commit."""
+"""Files that determine a result; the record notes uncommitted changes of them."""
 _NOTE = (
     "Scores in points from 0 to 100: the mean over the seeds, ± their standard deviation where there are several; in "
     "brackets the bootstrap interval over the evaluated examples."
@@ -46,7 +46,7 @@ module: the Bridge stays at inference and reads L's activations.
 
 @dataclass(frozen=True)
 class Record:
-    """One table, and what made it."""
+    """One table, with the command, commit, date and hardware that made it."""
 
     title: str
     command: str
@@ -58,7 +58,7 @@ class Record:
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """The record as a section of the page: title, what made the table, the table, the note."""
+        """The record as a section of the page: title, origin, table, note."""
         made = f"`{self.command}`, commit {self.commit}, {self.date}, {self.hardware}."
         heading, table = Table(self.title, self.header, self.rows).markdown().split("\n\n", 1)
         parts = [heading.replace("###", "##", 1), made, table.strip(), *([self.note] if self.note else [])]
@@ -69,7 +69,7 @@ def load_record(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        DataError: the file is no record; names the file and what is wrong with it.
+        DataError: the file is no record; the message names the file and the error.
     """
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def load_record(path: Path) -> Record:
 
 
 def save_record(path: Path, record: Record) -> None:
-    """Write one record: a line for each row of the table, so that a change is easy to read."""
+    """Write one record with one line for each row of the table, so that diffs are easy to read."""
     about = asdict(record)
     rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in about.pop("rows"))
     lines = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in about.items()]
@@ -96,7 +96,7 @@ def save_record(path: Path, record: Record) -> None:
 
 
 def render(root: Path) -> str:
-    """The page: every record, in the order of the file names.
+    """Text of the page: all records, sorted by file name.
 
     Raises:
         DataError: a file of docs/results/ is no record.
@@ -106,9 +106,9 @@ def render(root: Path) -> str:
 
 
 def add(root: Path, name: str, command: str, *, title: str = "", note: str = "", hardware: str = "") -> Record:
-    """Write the record of a name from the last report: scores in points, with the intervals that the report gives.
+    """Write the record `name` from the last report: scores in points, with the report's intervals.
 
-    A record of that name keeps its title unless a new one is given. Its note goes: it was about the old figures.
+    An existing record keeps its title unless a new one is given. Its note, about the old scores, is dropped.
 
     Raises:
         DataError: there is no report.
@@ -149,7 +149,7 @@ def _scores(root: Path) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
 
 
 def this_machine() -> str:
-    """Processor, cores and system."""
+    """This machine's processor, cores and system, as text."""
     info = Path("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in _lines(info) if line.startswith("model name")]
     processor = models[0] if models else platform.processor() or platform.machine()
@@ -161,7 +161,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Render the page, after adding a record if that is asked for."""
+    """Render the page, after adding a record with action `add`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description="Render docs/results.md.")
     actions = parser.add_subparsers(dest="action")
     adding = actions.add_parser("add", help="add or refresh a record from reports/")

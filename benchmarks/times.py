@@ -1,10 +1,10 @@
-"""The time that each way of adapting L takes, beside a module on L by gradients to its best epoch.
+"""The time of each method that adapts L, compared with tuning a module on L with gradients up to its best epoch.
 
 Usage, after a `gfpet run` or `gfpet bench` with references: python -m benchmarks.times [KIND]
 
-KIND is the kind of the module by gradients, `lora` by default. Times are seconds for one task, means over tasks and
-seeds, over all stages that a way goes through. The column `seconds` includes scoring the evaluation examples, the
-column `to adapt` does not. Training by gradients is counted up to the epoch that is kept.
+KIND is the kind of the module tuned with gradients, `lora` by default. Times are seconds for one task, over all stages
+of a method, as means over tasks and seeds. The column `seconds` includes scoring the evaluation examples, the column
+`to adapt` does not. Tuning with gradients counts up to the epoch that is kept.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tasks.workspace import find_root
 
 
 def times(root: Path, kind: str) -> list[Table]:
-    """A table for each family of the last run.
+    """One table for each family of the last run.
 
     Raises:
-        DataError: there is no report, or L was not tuned with such a module.
+        DataError: there is no report, or L was not tuned with this kind of module.
     """
     rows = [row for row in read_rows(root) if row.metric == "score"]
     return [_table(root, rows, family, kind) for family in load_params(root / "params.yaml").families]
@@ -52,7 +52,7 @@ def _table(root: Path, rows: list[ReportRow], family: str, kind: str) -> Table:
 
 
 def _seconds_to_best(root: Path, row: ReportRow) -> float:
-    """Seconds of training up to the epoch that was kept: the best by held-out score, then by loss."""
+    """Seconds of training up to the epoch that was kept: the one with the best held-out score, then loss."""
     name, where = f"{row.kind}-seed{row.seed}", f"reference/{row.family}/{row.task}"
     curves: dict[str, dict[int, float]] = {}
     with (root / "curves" / f"{where}.csv").open(encoding="utf-8", newline="") as lines:

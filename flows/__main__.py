@@ -1,4 +1,4 @@
-"""`python -m flows` is `gfpet`, for where the program is not on the path."""
+"""Runs `gfpet` as `python -m flows`, if the program is not on PATH."""
 
 from flows.cli import app
 

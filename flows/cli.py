@@ -1,4 +1,4 @@
-"""The command line. A command imports what is heavy when it needs it, so that `gfpet --help` answers at once."""
+"""The command line. Commands import heavy packages only when they run, so that `gfpet --help` answers at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(
     ] = False,
     on: On = "here",
 ) -> None:
-    """Run the pipeline: only what has changed, and what depends on it. Then print the result table."""
+    """Run the stages that have changed and those that depend on them, then print the result table."""
     with errors_as_text():
         root = find_root(Path.cwd())
         if preset or overrides:
@@ -74,7 +74,7 @@ def bench(
     workers: Annotated[int, typer.Option(min=1, help="Stages side by side.")] = 2,
     on: On = "here",
 ) -> None:
-    """Run preset `embedded` over seeds; print gap closed, whether the models are fit to show it, and minutes."""
+    """Run preset `embedded` over seeds; print gap closed, whether the benchmark can discriminate, and minutes."""
     with errors_as_text():
         root = find_root(Path.cwd())
         _apply(root, "embedded", [f"seeds={list(range(seeds))}", *(overrides or ())])
@@ -105,7 +105,7 @@ def compare(
 
 @app.command()
 def publish() -> None:
-    """Give MLflow every result that it does not have: from the cache, a remote, or a time when it was down."""
+    """Log all results that MLflow lacks: from the cache, from a remote, or from a time when it was down."""
     with errors_as_text():
         from gfpet.tracking import publish_all, shown_uri
 
@@ -136,7 +136,7 @@ def preset(
 
 @app.command()
 def check() -> None:
-    """Check params.yaml: every problem at once."""
+    """Check params.yaml, and report all errors at once."""
     with errors_as_text():
         from gfpet.config import load_params
 
@@ -172,8 +172,8 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000) -> None:
         command += ["--workers", "1", "--artifacts-destination", str(root / "mlartifacts")]
         typer.echo(f"http://127.0.0.1:{port} shows {shown}; Ctrl-C ends it")
         sys.stdout.flush()
-        # Not a child: whatever ends this command then ends the server too.
-        # Its address may hold a password, and everybody on the machine sees a command line.
+        # Replace this process, so that ending the command ends the server, too.
+        # The address may contain a password, so pass it by environment: all users of a machine see command lines.
         os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
         os.chdir(root)
         os.execv(sys.executable, command)
@@ -190,8 +190,8 @@ def _apply(root: Path, name: str | None, overrides: list[str] | None) -> None:
 
 
 def _shared_imports(root: Path, on: str) -> AbstractContextManager[None]:
-    """A stage server for the stages of a run on this machine; none on a GPU, which a forked process may not be able to
-    use, and where imports are a small part of a stage.
+    """A stage server for a run on this machine, except with a GPU: a forked process may be unable to use it, and
+    imports are then a small part of a stage.
     """
     from gfpet.config import load_params
     from tasks.devices import gpu_limit
@@ -202,7 +202,11 @@ def _shared_imports(root: Path, on: str) -> AbstractContextManager[None]:
 
 
 def _runner(on: str, workers: int, allow_dirty: bool, pull: bool, push: bool) -> Any:
-    """The flow that runs the stages where `--on` says, waiting for a root and targets."""
+    """The flow for an `--on` option; it still takes `root` and `targets`.
+
+    Raises:
+        ConfigError: `on` is not allowed.
+    """
     from functools import partial
 
     from prefect.task_runners import ThreadPoolTaskRunner

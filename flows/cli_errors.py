@@ -1,4 +1,4 @@
-"""What all commands share: errors as text, and services that don't report home."""
+"""Shared by all commands: errors as text, and services without telemetry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gfpet.secrets import without_secrets
 
 @contextmanager
 def errors_as_text() -> Iterator[None]:
-    """An error that is meant for the user ends the command with its text alone, and exit code 1."""
+    """On a `GfpetError`, end the command with the error's text and exit code 1, without a traceback."""
     try:
         yield
     except GfpetError as error:
@@ -24,7 +24,7 @@ def errors_as_text() -> Iterator[None]:
 
 
 def quiet_services() -> None:
-    """Neither Prefect nor MLflow is to report its use, or start workers that nothing here needs."""
+    """Disable telemetry of Prefect and MLflow, and MLflow's job workers, which are not needed here."""
     for name, value in (
         ("DO_NOT_TRACK", "true"),
         ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),

@@ -1,4 +1,4 @@
-"""`gfpet memory`: what each method takes, estimated from sizes alone, and what makes it fit."""
+"""`gfpet memory`: peak-memory estimates of each method under fake tensors, and settings that fit a budget."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def estimate(
     as_json: Json = False,
     report: Annotated[bool, typer.Option(help="Also write reports/memory.md with plots.")] = False,
 ) -> None:
-    """Peak of every stage of every method, and how many times less ours takes."""
+    """Estimate the peak of every stage of every method, and its ratio to ours."""
     with errors_as_text():
         from gfpet.estimate import estimate_methods
 
@@ -81,7 +81,7 @@ def curve(
     workers: Workers = 2,
     as_json: Json = False,
 ) -> None:
-    """Peak against the size of L, 0.1B to 66B; writes reports/memory.md, with the preset's own pair before it."""
+    """Estimate peaks for sizes of L from 0.1B to 66B; write reports/memory.md, with the preset's own pair first."""
     with errors_as_text():
         from gfpet.estimate import CURVE, Method, estimate_methods
         from gfpet.report import write_estimates
@@ -114,7 +114,7 @@ def plan(
     kind: Kind = "lora",
     as_json: Json = False,
 ) -> None:
-    """Which stages fit in a budget, which settings make the others fit, and what that costs in time."""
+    """Show which stages fit in a budget, which settings make the others fit, and what that costs in time."""
     with errors_as_text():
         from gfpet.config import with_values
         from gfpet.estimate import plan_within
@@ -155,7 +155,7 @@ def profile(
     kind: Kind = "lora",
     as_json: Json = False,
 ) -> None:
-    """What is alive at the peak of a stage, by category and by the module that made it; also as a plot."""
+    """Show what is alive at the peak of a stage, by category and by allocating module; also as a plot."""
     with errors_as_text():
         from gfpet.estimate import profile_stage
         from gfpet.report import plot_modules
@@ -197,7 +197,7 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the steps with real tensors (random weights) as well, and compare what they take with what was estimated."""
+    """Compare the estimates with the same steps run with real tensors (random weights)."""
     with errors_as_text():
         from gfpet.estimate import compare
 
@@ -217,7 +217,7 @@ def check(
 
 @dataclass(frozen=True)
 class _Pair:
-    """A pair of models, and what they are run on."""
+    """A pair of models with workload and parameters."""
 
     small: Shape
     large: Shape
@@ -225,7 +225,7 @@ class _Pair:
     params: Params
 
     def record(self, found: list[Estimate]) -> dict[str, Any]:
-        """What `--json` prints."""
+        """The record that `--json` prints."""
         from gfpet.estimate import as_records, parameters_of
 
         checkpoints = getattr(self.params.models, self.large.family)

@@ -1,4 +1,4 @@
-"""The parts of the command line that a team needs: services, schedules, workers."""
+"""Commands for teams: services, schedules, workers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _stack(
 def start(
     postgres_port: Port = None, s3_port: Port = None, mlflow_port: Port = None, prefect_port: Port = None
 ) -> None:
-    """Start what does not run, and wait until all answer."""
+    """Start the services that are not running, and wait until all answer."""
     with errors_as_text():
         stack = _stack(postgres_port, s3_port, mlflow_port, prefect_port)
         stack.start(typer.echo)
@@ -53,7 +53,7 @@ def start(
 
 @services.command()
 def status() -> None:
-    """Say of each service whether it is healthy; exit code 1 unless all are."""
+    """Print the state of each service; exit code 1 unless all are healthy."""
     with errors_as_text():
         states = _stack().status()
         for name, state in states.items():
@@ -64,7 +64,7 @@ def status() -> None:
 
 @services.command()
 def stop() -> None:
-    """Stop all. Runs, artifacts and passwords stay in .services/ (as root: the database in /var/lib/postgresql)."""
+    """Stop all services. Runs, artifacts and passwords stay in .services/ (as root: runs in /var/lib/postgresql)."""
     with errors_as_text():
         stopped = _stack().stop()
         typer.echo(f"stopped: {', '.join(stopped) or 'nothing ran'}")
@@ -102,7 +102,7 @@ def apply(
         bool, typer.Option(help="Tell about late, failed and crashed runs at the address in GFPET_WEBHOOK.")
     ] = False,
 ) -> None:
-    """Give the deployments of prefect.yaml to the Prefect server, and make their work pool."""
+    """Register the deployments of prefect.yaml with the Prefect server, and create their work pool."""
     with errors_as_text():
         require_server()
         url = os.environ.get("GFPET_WEBHOOK")
@@ -132,7 +132,7 @@ def set_(
         str | None, typer.Option(help="wait or skip: what becomes of a run while the one before still goes.")
     ] = None,
 ) -> None:
-    """Change a deployment on the server, until the next `apply`."""
+    """Change a deployment on the server; the next `apply` resets it."""
     with errors_as_text():
         require_server()
         from tasks.schedules import change_schedule, overlap_of
@@ -151,7 +151,7 @@ def run_(
     target: Annotated[list[str] | None, typer.Option(metavar="STAGE")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag.")] = None,
 ) -> None:
-    """Check parameters, and start a run of a deployment now, on whichever worker is free."""
+    """Check the parameters, and start a run of a deployment now, on any free worker."""
     with errors_as_text():
         require_server()
         from flows.pipeline import params_at
@@ -172,7 +172,7 @@ def worker(
     name: Annotated[str | None, typer.Option(help="Shown in Prefect.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Runs or stages at a time.")] = 1,
 ) -> None:
-    """Work for a Prefect work pool, until Ctrl-C: scheduled runs of this project, or stages of others' runs."""
+    """Serve a Prefect work pool until Ctrl-C: scheduled runs of this project, or single stages of other runs."""
     with errors_as_text():
         require_server()
         from flows.worker import work
@@ -181,10 +181,10 @@ def worker(
 
 
 def require_server() -> None:
-    """Schedules and workers need a server that stays; without an address Prefect would start one that does not.
+    """Check that a Prefect server is configured: otherwise Prefect would start a temporary one.
 
     Raises:
-        ConfigError: there is no address.
+        ConfigError: `PREFECT_API_URL` is not set.
     """
     quiet_services()
     from prefect.settings import get_current_settings

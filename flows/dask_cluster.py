@@ -1,4 +1,4 @@
-"""Dask as the task runner of `run_distributed`: workers on this machine, or a cluster that runs already."""
+"""Dask as the task runner of `run_distributed`: workers on this machine, or an existing cluster."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dask_runner(which: str) -> Any:
             "n_workers": int(which),
             "threads_per_worker": 1,
             "host": "127.0.0.1",
-            # Dask's own pages, on any port: the usual one may be in use, and would listen on every address.
+            # Dask's dashboard on a free local port: the default one may be in use, and listens on every address.
             "dashboard_address": "127.0.0.1:0",
         }
     )

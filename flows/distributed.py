@@ -1,7 +1,7 @@
-"""The pipeline over several machines: each stage runs in a clone of the run's commit, wherever a worker takes it.
+"""The pipeline over several machines: any worker runs a stage, in a clone of the run's commit.
 
-Either the workers of a Prefect work pool run each stage (as a run of the deployment `stage/POOL`), or a Dask cluster
-does (as the task runner of `run_distributed`). Both use `tasks.remote_stage`. The data go through the DVC remote.
+The workers belong to a Prefect work pool (each stage is a run of the deployment `stage/POOL`) or to a Dask cluster (the
+task runner of `run_distributed`). Both use `tasks.remote_stage`. The data go through the DVC remote.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from tasks.remote import check_push, check_remote, pull_stages, push_stages
 from tasks.remote_stage import RemoteStageResult, StageRequest, remote_stage, run_remote_stage
 
 STAGES_AT_ONCE = 64
-"""Stages that may wait for the workers of a pool at a time; how many run is up to the workers."""
+"""Stages that may be submitted to a pool at a time; the workers decide how many run."""
 
 
 @flow(name="run_distributed", task_runner=ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE), persist_result=False)  # type: ignore[arg-type]
 def run_distributed(
     root: Path, targets: Sequence[str] = (), pool: str | None = None, allow_dirty: bool = False
 ) -> dict[str, StageResult]:
-    """Bring the results of the targets, or of everything, up to date, on other machines.
+    """Bring the targets, or all stages, up to date on other machines.
 
     Args:
         root: Folder with `dvc.yaml` and `params.yaml`; a clone whose commit the workers can fetch.
         targets: Stages, as for `dvc repro`.
-        pool: Work pool whose workers take the stages; without one, this flow's task runner does (Dask).
-        allow_dirty: Take the parameters of this folder though they differ from the commit's. Code must be committed.
+        pool: Work pool whose workers run the stages; without one, this flow's task runner (Dask) does.
+        allow_dirty: Use this folder's parameters even if they differ from the commit's. Code must be committed.
 
     Returns:
-        What became of each stage that was not up to date.
+        Outcome of each stage that was not up to date, by name.
 
     Raises:
-        ConfigError: `params.yaml`, a target, the remote or the pool is not as it should be.
+        ConfigError: `params.yaml`, a target, the remote or the pool is invalid.
         GitError: the code differs from the commit.
         PipelineError: stages failed.
     """
@@ -94,12 +94,12 @@ def run_distributed(
 
 @flow(name="stage", flow_run_name="{name}", persist_result=False)
 def take_stage(name: str, request: StageRequest, known: dict[str, dict[str, Any]]) -> None:
-    """One stage, as the worker of a pool runs it; its remote_result is an artifact of the run.
+    """Run one stage on a pool's worker; the result is an artifact of the flow run.
 
     Args:
-        name: As in `dvc.yaml`.
-        request: Which stage of which code.
-        known: Entries of `dvc.lock` of what it depends on.
+        name: Name of the stage, as in `dvc.yaml`.
+        request: The code and parameters.
+        known: Entries of `dvc.lock` of the stages that it depends on.
     """
     with no_process_left():
         remote_result = run_remote_stage(request.model_copy(update={"name": name}), known)
@@ -107,9 +107,9 @@ def take_stage(name: str, request: StageRequest, known: dict[str, dict[str, Any]
 
 
 def _to_do(graph: Mapping[str, Sequence[str]], stale: set[str]) -> dict[str, Sequence[str]]:
-    """The stale stages and those that depend on them, with what each depends on."""
+    """The stale stages and those that depend on them, each with its dependencies."""
     chosen: dict[str, Sequence[str]] = {}
-    for name, needs in graph.items():  # what a stage depends on comes before it
+    for name, needs in graph.items():  # in topological order
         if name in stale or any(need in chosen for need in needs):
             chosen[name] = needs
     return chosen
@@ -120,7 +120,7 @@ def _request(root: Path, environment: Mapping[str, str]) -> StageRequest:
     source = reachable_source(root, commit)
     extra = dict(environment)
     if source == str(root.resolve()):
-        # Workers of this machine: without a server, the runs of their stages belong in this project's store.
+        # The workers are on this machine: without an MLflow server, they log to this project's store.
         extra[PROJECT_ENV] = source
     text = (root / "params.yaml").read_text(encoding="utf-8")
     return StageRequest(name="", source=source, commit=commit, params=text, environment=extra)

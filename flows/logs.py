@@ -1,4 +1,4 @@
-"""What of Prefect's log a person at a terminal needs to see."""
+"""Filters Prefect's log for a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 @contextmanager
 def without_tracebacks() -> Iterator[None]:
-    """Log the text alone of errors that are meant for the user; all others keep their traceback."""
+    """Log `GfpetError`s without traceback; all other errors keep theirs."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
         logger.addFilter(_text_alone)

@@ -1,7 +1,7 @@
-"""A run of the pipeline that nobody watches: nightly, weekly, or asked for in Prefect's pages.
+"""An unattended run of the pipeline: nightly, weekly, or started in Prefect's pages.
 
-It works in a clone of the project, so that the folder that people work in stays as it is, and a run that was killed is
-gone on with by the next one of the same code and parameters.
+It runs in a clone of the project, so that the working folder stays unchanged. The next run with the same code and
+parameters resumes a killed one.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def pipeline(
         preset: A file of `presets/`, without `.yaml`; by default `params.yaml` as it is committed.
         overrides: Changes of single keys, `prune.factor=8`.
         targets: Stages, as for `dvc repro`; by default all.
-        revision: Commit, branch or tag: `HEAD` is what the project's folder has checked out, `origin/main` what the
-            team has.
-        share: Pull from the DVC remote before, and push to it after; by default where there is one.
+        revision: Commit, branch or tag: `HEAD` is the commit checked out in the project's folder, `origin/main` the
+            team's latest.
+        share: Pull from the DVC remote before, and push to it after; by default if there is one.
 
     Raises:
-        ConfigError: a preset, an override, a target or the remote is not as it should be; nothing has run then.
+        ConfigError: a preset, an override, a target or the remote is invalid; then nothing has run.
         GitError: no such revision.
         PipelineError: stages failed.
     """
@@ -55,22 +55,22 @@ def pipeline(
     commit = head(project, revision)
     params = params_at(project, commit, preset, overrides)
     get_run_logger().info("commit %s of %s", commit[:12], project)
-    # Runs of stages belong in the project's store, not in the clone's.
+    # The clone may be deleted: keep MLflow's runs in the project's store.
     os.environ[PROJECT_ENV] = str(project)
     with claimed_clone(clones_home(), str(project), commit, params) as root:
         local = project / ".dvc" / "config.local"
         if local.is_file():
             shutil.copy(local, root / ".dvc" / "config.local")
         sharing = has_remote(root) if share is None else share
-        # Its parameters may differ from the commit's; the tags of its runs say so, and their parameters say how.
+        # The parameters may differ from the commit's: MLflow's runs have a tag for that, and the parameters themselves.
         return reproduce(root, targets, pull=sharing, push=sharing, allow_dirty=True)
 
 
 def params_at(project: Path, commit: str, preset: str | None, overrides: Sequence[str]) -> str:
-    """Text of a commit's `params.yaml` with a preset and overrides, checked.
+    """Text of a commit's `params.yaml` with a preset and overrides applied and checked.
 
     Raises:
-        ConfigError: they do not fit.
+        ConfigError: the result is invalid.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -1,4 +1,4 @@
-"""The pipeline as a Prefect flow: `dvc.yaml` is the graph, DVC decides what runs, Prefect runs it side by side."""
+"""The pipeline as a Prefect flow. `dvc.yaml` is the graph, DVC decides what runs, Prefect runs stages in parallel."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from tasks.workspace import allow_missing_git
 R = TypeVar("R")
 
 WORKERS = 2
-"""Stages side by side. Each computes with `models.threads` threads of its own."""
+"""Stages in parallel. Each uses `models.threads` CPU threads."""
 
 
 class PipelineError(GfpetError):
-    """Stages failed; names them, those that could not run for it, and how to go on."""
+    """Stages failed. The message names them, the stages that could therefore not run, and how to go on."""
 
 
 @flow(name="reproduce", task_runner=ThreadPoolTaskRunner(max_workers=WORKERS), persist_result=False)  # type: ignore[arg-type]
 def reproduce(
     root: Path, targets: Sequence[str] = (), pull: bool = False, push: bool = False, allow_dirty: bool = False
 ) -> dict[str, StageResult]:
-    """Bring the results of the targets, or of everything, up to date.
+    """Bring the targets, or all stages, up to date.
 
-    A stage that fails stops only those that need it. What is finished is kept, so a second run goes on from there.
+    A failed stage stops only those that depend on it. Finished results are kept, so that a second run resumes there.
 
     Args:
         root: Folder with `dvc.yaml` and `params.yaml`.
         targets: Stages, as for `dvc repro`: `report`, `tune@gpt2-cb`, or `tune` for all of them.
-        pull: Take results that others have pushed to the DVC remote instead of making them.
-        push: Give the results to the DVC remote.
-        allow_dirty: Push though the working tree differs from its commit; the runs' tags say so.
+        pull: Take results from the DVC remote, if others have pushed them, instead of making them.
+        push: Push the results to the DVC remote.
+        allow_dirty: Push even if the working tree differs from its commit; a tag of MLflow's runs then says so.
 
     Returns:
-        What became of each stage; empty where there was nothing to do.
+        Outcome of each stage, by name; empty if everything was up to date.
 
     Raises:
-        ConfigError: `params.yaml`, a target or the remote is not as it should be.
-        GitError: it is to push, and the working tree differs from its commit.
+        ConfigError: `params.yaml`, a target or the remote is invalid.
+        GitError: `push` without `allow_dirty`, and the working tree differs from its commit.
         PipelineError: stages failed.
     """
     with no_process_left():
@@ -90,17 +90,17 @@ def reproduce(
 
 
 def wait_all(stages: Mapping[str, PrefectFuture[R]]) -> dict[str, R]:
-    """Wait for every stage; returns the results of those that ended well."""
+    """Wait for all stages; return the results of those that succeeded."""
     for future in stages.values():
         future.wait()
     return {name: future.result() for name, future in stages.items() if future.state.is_completed()}
 
 
 def raise_failures(stages: Mapping[str, PrefectFuture[R]], results: Mapping[str, StageResult]) -> None:
-    """Say which stages failed and which could not run.
+    """Raise an error for failed stages, and name those that could not run.
 
     Raises:
-        PipelineError: there are any.
+        PipelineError: stages failed.
     """
     failed = {
         name: future.result(raise_on_failure=False)

@@ -1,6 +1,6 @@
-"""Serve the deployments of prefect.yaml from this process, without a work pool: `python -m flows.serve`.
+"""Serves the deployments of prefect.yaml from this process, without a work pool: `python -m flows.serve`.
 
-For one machine that needs no more: as long as this runs, it starts what is due, one run at a time.
+Enough for one machine: while this process runs, it starts scheduled runs, one at a time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _deployment(entry: dict[str, Any]) -> RunnerDeployment:
 
 
 def main() -> None:
-    """Serve until Ctrl-C; on the way out, schedules are paused, so that no run is late that nobody would start."""
+    """Serve until Ctrl-C. At the end Prefect pauses the schedules, so that no run is due while nothing serves it."""
     root = find_root(Path.cwd())
     watch_dead_runs()
     serve(*deployments(root), limit=1)

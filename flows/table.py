@@ -1,4 +1,4 @@
-"""The report's result tables, as they are shown in a terminal."""
+"""Result tables and run comparisons for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def result_tables(root: Path) -> list[Table]:
-    """One table a family: methods by tasks, from `reports/results.json`.
+    """One table per family: methods by tasks, from `reports/results.json`.
 
     Raises:
         DataError: there is no report yet.
@@ -42,11 +42,11 @@ def result_tables(root: Path) -> list[Table]:
 
 
 def comparison_tables(comparison: Comparison, every: bool) -> list[Table]:
-    """Runs side by side: what they are, the parameters that differ, and the metrics.
+    """Runs side by side: their descriptions, and the parameters and metrics that differ.
 
     Args:
-        comparison: Of `gfpet.tracking.compare_runs`.
-        every: Parameters and metrics that are equal, too.
+        comparison: From `gfpet.tracking.compare_runs`.
+        every: Also show parameters and metrics that are equal.
     """
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""A worker: takes scheduled runs, or the stages of others' runs, from a work pool, each in a clone of its own."""
+"""A worker: takes scheduled runs, or single stages of other runs, from a work pool; each runs in its own clone."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tasks.clone import HOME_ENV, clones_home
 from tasks.schedules import POOL, watch_dead_runs
 
 HEARTBEAT_SECONDS = 30
-"""How often a flow run says that it lives; Prefect's least."""
+"""Interval between heartbeats of a flow run; Prefect's minimum."""
 
 
 def prepare_pool(pool: str, type_: str = "process", limit: int | None = None) -> None:
-    """Make a work pool, if it is missing, and see that runs that die are noticed."""
+    """Create a work pool if it is missing, and let the server detect dead runs."""
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=pool, type=type_, concurrency_limit=limit))
     watch_dead_runs()
 
 
 def register(pool: str) -> None:
-    """Make the pool and its deployment of the flow `stage`.
+    """Create the pool and its deployment of the flow `stage`.
 
-    The entry point is a module, so that each worker takes it from its own installation.
+    The entry point is a module, so that each worker loads it from its own installation.
     """
     prepare_pool(pool)
     deployment: Any = take_stage.to_deployment(
@@ -47,9 +47,9 @@ def work(pool: str, name: str | None, limit: int) -> None:
     """Become a worker of the pool, until Ctrl-C. Replaces this process.
 
     Args:
-        pool: The work pool: `gfpet` takes scheduled runs, one at a time however many workers it has; any other, stages.
-        name: Shown in Prefect; Prefect thinks of one by default.
-        limit: Stages at a time.
+        pool: The work pool. `gfpet` is for scheduled runs, one at a time over all its workers; any other for stages.
+        name: Name shown in Prefect; by default Prefect generates one.
+        limit: Runs or stages of this worker at a time.
     """
     if pool == POOL:
         prepare_pool(pool, limit=1)

@@ -1,8 +1,8 @@
 """Clones of the project at a commit, each used by one run or stage at a time.
 
-`<home>/<commit>-<parameters>/<n>`: what runs with the same code and parameters shares a folder of clones and takes the
-first that is free. A killed run leaves its clone as it was, and the next one of the same code and parameters goes on
-there: DVC's cache and the checkpoints of the stage that was in training are in it.
+Clones are kept in `<home>/<commit>-<parameters>/<n>`. Runs with the same code and parameters share that folder; each
+takes the first free clone. The next run resumes a killed one in its clone, which still has DVC's cache and the training
+checkpoints.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from tasks.git import git
 
 HOME_ENV = "GFPET_CLONES"
 KEPT = 6
-"""Commits with parameters whose clones are kept; older ones are removed when a new one is made."""
+"""Number of folders `<commit>-<parameters>` to keep; older ones are removed when a clone is made."""
 
 
 def clones_home() -> Path:
-    """Where this machine keeps its clones: `GFPET_CLONES`, or a folder of the user's cache."""
+    """The folder of this machine's clones: `GFPET_CLONES`, or a folder in the user's cache."""
     given = os.environ.get(HOME_ENV)
     return Path(given) if given else Path.home() / ".cache" / "gfpet" / "clones"
 
 
 @contextmanager
 def claimed_clone(home: Path, source: str, commit: str, params: str, work: str | None = None) -> Iterator[Path]:
-    """A clone that nobody else uses until the body ends.
+    """Reserve a clone until the body ends.
 
     Args:
-        home: Where the clones are.
+        home: The folder of the clones.
         source: Address or folder to clone from.
-        commit: Full id.
+        commit: Full id of the commit.
         params: Text of `params.yaml`, which may differ from the commit's.
-        work: Folder below `.work/` that the caller would go on with; a free clone that has it is preferred.
+        work: Folder below `.work/` to resume from; a free clone with it is preferred.
 
     Yields:
         The clone's folder.
 
     Raises:
-        GitError: `source` cannot be cloned, or has no such commit.
+        GitError: `source` cannot be cloned, or lacks the commit.
     """
     folder = home / f"{commit[:12]}-{hashlib.sha256(params.encode()).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _make(clone: Path, source: str, commit: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     git(clone.parent, "clone", "--quiet", "--no-checkout", "--", source, str(half))
     if commit not in git(half, "rev-list", "--all").split():
-        # A commit that is on no branch of a folder (a detached head) does not come with a clone of it.
+        # A clone lacks commits that are on no branch (a detached head).
         git(half, "fetch", "--quiet", "origin", commit)
     git(half, "checkout", "--quiet", "--detach", commit)
     half.rename(clone)

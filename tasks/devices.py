@@ -1,4 +1,4 @@
-"""A GPU is used by one stage at a time: a limit in Prefect with the machine's and the GPU's name, made on first use."""
+"""Limits each GPU to one stage at a time, with a Prefect concurrency limit named after machine and GPU."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SLOTS_ENV = "GFPET_GPU_SLOTS"
-"""Stages that may share one GPU, where somebody wants it on purpose."""
+"""Environment variable with the number of stages that may share one GPU; 1 by default."""
 
 _DRIVER = Path("/dev/nvidiactl")
 
 
 def gpu_limit(device: str) -> str | None:
-    """Name of the limit that a stage with `models.device` needs; None where it computes on the CPU.
+    """Name of the Prefect limit for a stage on `device`; None if it computes on the CPU.
 
     Args:
-        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        device: `models.device`: `auto`, `cpu`, `cuda` or `cuda:1`.
     """
-    # The driver's device file, not torch: importing it takes seconds, and a driver without a usable GPU costs no more
-    # than stages that wait for each other.
+    # Look for the driver's device file, since importing torch takes seconds. If the GPU is unusable after all, stages
+    # only wait for each other.
     if device == "cpu" or (device == "auto" and not _DRIVER.exists()):
         return None
     number = int(device.partition(":")[2] or 0)
@@ -34,9 +34,9 @@ def gpu_limit(device: str) -> str | None:
 
 @contextmanager
 def gpu_slot(device: str) -> Iterator[None]:
-    """Hold the GPU of `device` while the body runs; wait for it first. Nothing to hold on a CPU.
+    """Wait for the GPU of `device` and reserve it while the body runs. Does nothing on a CPU.
 
-    The hold is a lease, which ends by itself when the process that has it is killed.
+    The reservation is a lease, which expires if the process is killed.
     """
     name = gpu_limit(device)
     if name is None:
@@ -61,6 +61,6 @@ def _make_limit(name: str) -> None:
             known = None
         if known is not None and (SLOTS_ENV not in os.environ or known == slots):
             return
-        # Another stage may make it at the same moment; theirs is as good.
+        # Another stage may create the same limit at the same moment.
         with suppress(ObjectAlreadyExists):
             client.upsert_global_concurrency_limit_by_name(name, slots)

@@ -1,4 +1,4 @@
-"""Read DVC's graph of stages, and run one stage of it."""
+"""Reads DVC's graph of stages, and runs single stages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.process import DvcError, dvc_command, stage_environment, stream
 
 Outcome = Literal["ran", "cached", "unchanged"]
 
-# What goes away by itself: another process at the lock, a network that fails for a moment. Everything else fails again.
+# Transient errors: a lock held by another process, a network failure. All others would occur again on a retry.
 _PASSING = re.compile(
     r"unable to acquire lock|lock is busy|is busy, it is being blocked"
     r"|ConnectionError|ConnectTimeout|ReadTimeout|NewConnectionError|Max retries exceeded"
@@ -35,7 +35,7 @@ _SHOWN_LINES = 8
 
 
 class StageError(DvcError):
-    """A stage ended with an error. The text holds its last lines but DVC's own; `last_lines` some more."""
+    """A stage failed. The message has its last lines without DVC's own; `last_lines` has some more."""
 
     def __init__(self, name: str, returncode: int, last_lines: Collection[str]) -> None:
         telling = [line for line in last_lines if not _DVCS_OWN.match(line)][-_SHOWN_LINES:]
@@ -51,13 +51,13 @@ class StageError(DvcError):
 
     @property
     def may_pass(self) -> bool:
-        """Whether trying again can help."""
+        """Whether the error is transient, so that a retry can help."""
         return bool(_PASSING.search("\n".join(self.last_lines)))
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What became of one stage."""
+    """Outcome and duration of one stage."""
 
     name: str
     outcome: Outcome
@@ -65,14 +65,14 @@ class StageResult:
 
 
 def read_graph(root: Path, targets: Collection[str] = ()) -> dict[str, tuple[str, ...]]:
-    """The stages that `targets` need (all, without targets), each with the stages that it depends on.
+    """The stages that `targets` need (without targets, all), each with its direct dependencies.
 
-    A target is a stage's name (`tune@gpt2-cb`) or that of a matrix (`tune`). Stages come after what they depend on, and
-    those with the longest way to the end first; of equally long ones, those first whose results others have to wait for
-    together with many more. Frozen stages are left out: nothing remakes them.
+    A target is the name of a stage (`tune@gpt2-cb`) or of a matrix (`tune`). The order is topological, with stages on
+    the longest path to the end first. Ties go to stages whose dependents have many dependencies. Frozen stages are left
+    out, since DVC does not run them.
 
     Raises:
-        ConfigError: a target is no stage; or DVC cannot read the graph.
+        ConfigError: a target is no stage, or DVC cannot read the graph.
     """
     import networkx
     from dvc.exceptions import DvcException
@@ -97,7 +97,7 @@ def read_graph(root: Path, targets: Collection[str] = ()) -> dict[str, tuple[str
     to_end: dict[str, int] = {}
     for name in reversed(list(networkx.topological_sort(order))):
         to_end[name] = 1 + max((to_end[after] for after in order.successors(name)), default=0)
-    # One that needs many starts late whatever happens: left to the end, it and what it needs would run alone.
+    # A stage with many dependencies starts late in any case. If its dependencies also ran last, it would end up alone.
     awaited = {name: sum(len(needs[after]) for after in order.successors(name)) for name in needs}
     first_longest = networkx.lexicographical_topological_sort(
         order, key=lambda name: (-to_end[name], -awaited[name], -len(needs[name]), name)
@@ -106,9 +106,9 @@ def read_graph(root: Path, targets: Collection[str] = ()) -> dict[str, tuple[str
 
 
 def stale_stages(root: Path, names: Collection[str]) -> set[str]:
-    """Those of the named stages that `dvc status` finds changed. Empty: there is nothing to run.
+    """The stages among `names` that `dvc status` reports as changed. If there are none, nothing has to run.
 
-    A stage that is not named may still have to run, once one that it depends on has new results.
+    Further stages may have to run when their dependencies have new results.
 
     Raises:
         DvcError: `dvc status` failed.
@@ -123,7 +123,7 @@ def stale_stages(root: Path, names: Collection[str]) -> set[str]:
 
 
 def retry_can_help(_task: Any, _task_run: Any, state: Any) -> bool:
-    """Prefect's question before a retry: is this a failure that passes by itself?"""
+    """Prefect's retry condition: the failure is transient."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, StageError) and error.may_pass
 
@@ -144,11 +144,11 @@ def reproduce_stage(
     Args:
         name: Name of the stage, e.g. `tune@gpt2-cb`.
         root: Folder with `dvc.yaml`.
-        environment: What the stage's process gets besides ours.
-        pull: Take results that a colleague has pushed from the remote.
+        environment: Environment variables for the stage, in addition to this process's.
+        pull: Take results from the DVC remote if somebody has pushed them.
 
     Raises:
-        StageError: the stage ended with an error.
+        StageError: the stage failed.
     """
     started = time.monotonic()
     outcome = run_stage(name, root, environment, pull=pull)
@@ -156,10 +156,10 @@ def reproduce_stage(
 
 
 def run_stage(name: str, root: Path, environment: Mapping[str, str] | None = None, *, pull: bool = False) -> Outcome:
-    """What `reproduce_stage` does, for use within another task or flow; on a GPU it waits until that is free.
+    """Like `reproduce_stage`, for use within another task or flow. Waits for the GPU if the stage needs one.
 
     Raises:
-        StageError: the stage ended with an error.
+        StageError: the stage failed.
     """
     arguments = ["--pull"] if pull else []
     with gpu_slot(_device(root)):
@@ -179,7 +179,7 @@ def _device(root: Path) -> str:
 
 
 def outcome_of(name: str, stdout: Collection[str]) -> Outcome:
-    """What DVC says it did.
+    """Parse DVC's output for what it did with a stage.
 
     >>> outcome_of("tune@gpt2-cb", ["Stage 'tune@gpt2-cb' didn't change, skipping"])
     'unchanged'

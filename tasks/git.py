@@ -1,4 +1,4 @@
-"""What of the project's Git repository the pipeline needs to know: the commit, and what differs from it."""
+"""The state of the project's Git repository: its commit, and the files that differ from it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from gfpet.errors import GfpetError
 from gfpet.secrets import without_credentials, without_secrets
 
 CODE = ("gfpet", "tasks", "flows", "presets", "task_files")
-"""Folders in which a new file counts as a change: stages depend on them as a whole."""
+"""Folders in which an untracked file counts as a change, since stages depend on the whole folder."""
 
 WRITTEN_BY_RUNS = "dvc.lock"
 
 
 class GitError(GfpetError):
-    """The project's Git repository is not as a shared run needs it."""
+    """The project's Git repository is not suitable for a shared run."""
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What a `git` command answers.
+    """Run a `git` command and return its output.
 
     Raises:
-        GitError: it failed, or there is no Git.
+        GitError: it failed, or Git is not installed.
     """
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=300)
@@ -35,10 +35,10 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def require_repository(root: Path) -> None:
-    """See that `root` is a Git repository with a commit.
+    """Check that `root` is a Git repository with a commit.
 
     Raises:
-        GitError: it is none.
+        GitError: it is not.
     """
     if not (root / ".git").exists():
         raise GitError(
@@ -49,11 +49,11 @@ def require_repository(root: Path) -> None:
 
 
 def changed_files(root: Path, but: Collection[str] = ()) -> list[str]:
-    """Files that differ from the commit, and new ones in the folders of the code; without `dvc.lock`, which runs write.
+    """Files that differ from the commit, and untracked ones in `CODE`. Leaves out `dvc.lock`, which runs write.
 
     Args:
         root: The repository.
-        but: Files that don't count.
+        but: Further files to leave out.
     """
     found: list[str] = []
     # Untracked files of other folders (notes, data) cannot change a result.
@@ -65,10 +65,10 @@ def changed_files(root: Path, but: Collection[str] = ()) -> list[str]:
 
 
 def require_clean(root: Path, why: str, but: Collection[str] = (), hint: str = "") -> None:
-    """See that the results of the working tree are those of its commit.
+    """Check that the working tree equals its commit, so that its results are those of the commit.
 
     Raises:
-        GitError: files differ, or it is no repository.
+        GitError: files differ, or `root` is no repository.
     """
     require_repository(root)
     changed = changed_files(root, but)
@@ -78,18 +78,19 @@ def require_clean(root: Path, why: str, but: Collection[str] = (), hint: str = "
 
 
 def head(root: Path, revision: str = "HEAD") -> str:
-    """The commit of a revision.
+    """The full id of a revision's commit.
 
     Raises:
-        GitError: there is none.
+        GitError: there is no such revision.
     """
     require_repository(root)
     return git(root, "rev-parse", "--verify", f"{revision}^{{commit}}")
 
 
 def reachable_source(root: Path, commit: str) -> str:
-    """Where another clone can get `commit` from: `origin`, where one of its branches holds it; otherwise this folder,
-    which serves workers of the same machine only. Credentials in the address are left out: each machine has its own.
+    """Where another clone can fetch `commit`: `origin` if one of its branches has it, otherwise this folder.
+
+    The folder serves workers on the same machine only. The address has no credentials: each machine has its own.
     """
     if "origin" in git(root, "remote").split() and git(root, "branch", "--remotes", "--contains", commit).strip():
         return without_credentials(git(root, "remote", "get-url", "origin"))

@@ -1,4 +1,4 @@
-"""Entries of `dvc.lock`, which carry a stage's result from one clone to another: names and hashes, no data."""
+"""Entries of `dvc.lock`. They transfer a stage's result from one clone to another: names and hashes, no data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LockEntry = Mapping[str, Any]
 
 
 def read_lock(root: Path) -> dict[str, LockEntry]:
-    """All entries, by stage."""
+    """All entries of `dvc.lock`, by stage."""
     file = root / "dvc.lock"
     if not file.is_file():
         return {}
@@ -20,7 +20,7 @@ def read_lock(root: Path) -> dict[str, LockEntry]:
 
 
 def merge_lock(root: Path, entries: Mapping[str, LockEntry]) -> None:
-    """Put entries in place of those of the same stages. No `dvc` may run in `root` meanwhile."""
+    """Replace or add entries of `dvc.lock`. No `dvc` may run in `root` meanwhile."""
     if not entries:
         return
     from dvc.utils.serialize import dump_yaml

@@ -1,4 +1,4 @@
-"""Stages for the workers of a Prefect work pool: one run of the deployment `stage/stage` each."""
+"""Runs stages on the workers of a Prefect work pool, each as one run of the deployment `stage/POOL`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tasks.process import DvcError
 from tasks.remote_stage import RemoteStageResult, StageRequest
 
 REMOTE_RESULT = "remote_result"
-"""Key of the artifact with which a worker answers: results of flow runs stay on the machine that made them."""
+"""Key of the artifact with a worker's result. (Prefect keeps a flow run's own result on the machine that made it.)"""
 
 
 class WorkerLostError(DvcError):
-    """A worker was killed, or its machine went away, while it had a stage."""
+    """A worker or its machine was lost while it ran a stage."""
 
 
 class WorkerError(DvcError):
@@ -36,7 +36,7 @@ def pool_deployment(pool: str) -> str:
 
 
 def lost(_task: Any, _task_run: Any, state: Any) -> bool:
-    """Prefect's question before a retry: another worker may take what a lost one had."""
+    """Prefect's retry condition: the worker was lost, so that another may take the stage."""
     return isinstance(state.result(raise_on_failure=False), WorkerLostError)
 
 
@@ -51,12 +51,12 @@ def lost(_task: Any, _task_run: Any, state: Any) -> bool:
 def run_on_pool(
     request: StageRequest, known: Mapping[str, LockEntry], needs: Mapping[str, RemoteStageResult], pool: str
 ) -> RemoteStageResult:
-    """Have a worker of the pool make a stage's result, and wait for it.
+    """Run a stage on a worker of the pool, and wait for its result.
 
     Args:
-        request: Which stage of which code.
-        known: Entries of stages that don't run now.
-        needs: What the stages that it depends on have delivered.
+        request: The stage and its code.
+        known: Entries of `dvc.lock` of stages that don't run now.
+        needs: Results of the stages that it depends on.
         pool: The work pool.
 
     Raises:
@@ -77,10 +77,10 @@ def run_on_pool(
 
 
 def read_remote_result(flow_run_id: UUID) -> RemoteStageResult:
-    """What a run of the deployment has delivered.
+    """The result of a run of the deployment.
 
     Raises:
-        WorkerError: nothing.
+        WorkerError: it has none.
     """
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
 
@@ -97,10 +97,10 @@ def read_remote_result(flow_run_id: UUID) -> RemoteStageResult:
 
 
 def require_workers(pool: str) -> None:
-    """See that a pool has workers that answer.
+    """Check that a pool has workers that are online.
 
     Raises:
-        ConfigError: there is no such pool, or nobody works on it.
+        ConfigError: there is no such pool, or it has no worker online.
     """
     with get_client(sync_client=True) as client:
         try:

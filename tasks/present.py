@@ -1,4 +1,4 @@
-"""Show the results in Prefect: the result table and the report's pages as artifacts of the flow run."""
+"""Shows the results in Prefect: the result table and the report's pages as artifacts of the flow run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prefect.cache_policies import NO_CACHE
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def present_results(root: Path, links: dict[str, str]) -> list[str]:
-    """Make artifacts of what lies in `reports/`, and one that says where to look.
+    """Make artifacts from the files in `reports/`, and one with links.
 
     Args:
         root: Folder with `reports/`.
-        links: What to look at, and where it is.
+        links: Addresses or paths by title.
 
     Returns:
         Keys of the artifacts.

@@ -1,4 +1,4 @@
-"""Run `dvc` in a process group of its own, line by line, so that nothing it started outlives the flow."""
+"""Runs `dvc` in its own process group and streams its output, so that no process outlives the flow."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _LAST_LINES = 30
 
 
 class DvcError(GfpetError):
-    """A `dvc` command did not do what it was asked to."""
+    """A `dvc` command failed."""
 
 
 class StoppedError(DvcError):
-    """The pipeline is being ended, so nothing new is started."""
+    """The pipeline is stopping, so no process is started."""
 
 
 @dataclass
@@ -41,13 +41,13 @@ class _Group:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-# Prefect runs each task in a copy of the flow's context, so tasks find the group of their own flow run.
+# Prefect runs each task in a copy of the flow's context, so each task finds the group of its own flow run.
 _group: ContextVar[_Group] = ContextVar("processes of this pipeline run")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that has ended, with its exit status and the last lines that it wrote."""
+    """Exit status and output of an ended process: the last lines of both streams, and all lines of stdout."""
 
     returncode: int
     last_lines: tuple[str, ...]
@@ -55,12 +55,12 @@ class Finished:
 
 
 def dvc_command(*arguments: str) -> list[str]:
-    """The `dvc` of this environment, which waits while another process holds the repository's lock."""
+    """Command line of this environment's `dvc`, which waits while another process holds the repository's lock."""
     return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
 
 
 def stage_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of stage processes: this interpreter first on PATH, and lines that come as they are written."""
+    """Environment variables of stage processes: this interpreter first on PATH, and unbuffered output."""
     environment = dict(os.environ)
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     environment["PYTHONUNBUFFERED"] = "1"
@@ -75,10 +75,13 @@ def stream(
     environment: Mapping[str, str],
     on_line: Callable[[str], None],
 ) -> Finished:
-    """Run `command` in `root` and hand each line it writes to `on_line` while it runs.
+    """Run `command` in `root`, and pass each line of its output to `on_line` at once.
 
-    Of a progress bar (lines that end in a carriage return) one state every ten seconds is handed on. Whatever ends this
-    function early (a timeout, a cancelled run, Ctrl-C) ends the process and all that it started.
+    Passes one line of a progress bar (lines that end in a carriage return) every ten seconds. If this function ends
+    early (a timeout, a cancelled run, Ctrl-C), it ends the process and all processes that it started.
+
+    Raises:
+        StoppedError: the pipeline is stopping.
     """
     group = _group.get(None) or _Group()
     with group.lock:
@@ -99,7 +102,7 @@ def stream(
     open_streams = len(readers)
     try:
         while open_streams:
-            # A short wait, not an endless one: a timeout or a cancellation reaches a thread only between two steps.
+            # A short wait: a timeout or a cancellation reaches a thread only between two Python steps.
             try:
                 item = lines.get(timeout=0.5)
             except queue.Empty:
@@ -131,10 +134,10 @@ def stream(
 
 @contextmanager
 def no_process_left() -> Iterator[None]:
-    """When the body raises, end what `stream` has running in the threads of this context, and start nothing more there.
+    """If the body raises, end all processes that `stream` runs in threads of this context, and let it start no more.
 
-    Ctrl-C and a cancelled flow run reach the main thread alone: the worker threads, and the stages that wait for their
-    turn, learn of it from here.
+    Ctrl-C and a cancelled flow run reach only the main thread. This passes them on to worker threads and to stages that
+    wait for their turn.
     """
     group = _Group()
     token = _group.set(group)
@@ -166,7 +169,7 @@ def _start(command: Sequence[str], root: Path, environment: Mapping[str, str]) -
 def _read(process: subprocess.Popen[bytes], name: str, lines: queue.Queue[tuple[str, str] | None]) -> None:
     pipe = process.stdout if name == "stdout" else process.stderr
     if pipe is not None:
-        # newline="" keeps the line ends, so that a progress bar's carriage returns can be told from ends of lines.
+        # newline="" keeps the line ends, to tell a progress bar's carriage returns from newlines.
         with io.TextIOWrapper(pipe, encoding="utf-8", errors="replace", newline="") as text:
             for line in text:
                 lines.put((name, line))
@@ -174,7 +177,7 @@ def _read(process: subprocess.Popen[bytes], name: str, lines: queue.Queue[tuple[
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the whole group to end, then make it. The group may outlive its leader: a killed `dvc` leaves its stage."""
+    """Terminate the whole group, then kill it. It may outlive its leader: a killed `dvc` leaves its stage running."""
     if not _signal_group(process, signal.SIGTERM):
         return
     deadline = time.monotonic() + GRACE_SECONDS
@@ -188,7 +191,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
-    """Send a signal to the group; False where nothing of it is left."""
+    """Send a signal to the process group; False if no process is left."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Tell MLflow: a parent run for each family of a pipeline run, and what came from the cache or a remote."""
+"""Logs a pipeline run to MLflow: a parent run for each family, and results from the cache or a remote."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gfpet.config import Params
 from gfpet.tracking import close_parent, open_parent, parent_environment, publish_all
 
 WITHOUT_FAMILY = "pipeline"
-"""The family under which tracking keeps the stages that have none."""
+"""The family that tracking uses for stages without one."""
 
 
 @contextmanager
 def pipeline_run(root: Path, params: Params, identity: str, name: str) -> Iterator[dict[str, str | None]]:
-    """Open one MLflow parent run a family, and close them as finished, failed or killed, however the body ends.
+    """Open one MLflow parent run per family, and close them as finished, failed or killed when the body ends.
 
     Args:
         root: Folder with `dvc.yaml`.
@@ -28,7 +28,7 @@ def pipeline_run(root: Path, params: Params, identity: str, name: str) -> Iterat
         name: Shown in MLflow.
 
     Yields:
-        The run's id by family; None where tracking is down, which stops nothing.
+        The run's id by family; None if tracking is down, which does not stop the pipeline.
     """
     tell = get_run_logger().warning
     families = (*params.families, WITHOUT_FAMILY)
@@ -48,10 +48,10 @@ def pipeline_run(root: Path, params: Params, identity: str, name: str) -> Iterat
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def publish_results(root: Path, parents: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """Give MLflow every result of `dvc.lock` that it does not have yet; each has one run only.
+    """Log every result of `dvc.lock` that MLflow lacks; each result has one run only.
 
     Returns:
-        By stage: `published`, `completed`, `present`, `absent` or `down`.
+        `published`, `completed`, `present`, `absent` or `down`, by stage.
     """
     logger = get_run_logger()
     outcomes: dict[str, str] = {**publish_all(root, parents, logger.warning)}

@@ -1,4 +1,4 @@
-"""Share results: pull them from, or push them to, the DVC remote, together with DVC's cache of runs."""
+"""Shares results: pulls them from and pushes them to the DVC remote, together with DVC's run cache."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tasks.process import DvcError, dvc_command, stage_environment, stream
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=[5, 30])
 def pull_data(root: Path) -> None:
-    """Take the results of `dvc.lock`, and the record of past runs, from the remote; what is not there is left out."""
+    """Pull the results of `dvc.lock` and the run cache from the remote; results that it lacks are skipped."""
     _move("pull", "--allow-missing", root=root)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=[5, 30])
 def push_data(root: Path) -> None:
-    """Give the results of `dvc.lock`, and of past runs, to the remote."""
+    """Push the results of `dvc.lock` and the run cache to the remote."""
     _move("push", root=root)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=[5, 30])
 def pull_stages(root: Path, names: Sequence[str]) -> None:
-    """Take the results of single stages from the remote."""
+    """Pull the results of single stages from the remote."""
     if names:
         _run(root, "pull", *names)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=[5, 30])
 def push_stages(root: Path, names: Sequence[str]) -> None:
-    """Give the results of single stages to the remote."""
+    """Push the results of single stages to the remote."""
     if names:
         _run(root, "push", *names)
 
@@ -49,10 +49,10 @@ def has_remote(root: Path) -> bool:
 
 
 def check_remote(root: Path) -> None:
-    """See that there is a remote to pull from or push to.
+    """Check that a default remote is configured.
 
     Raises:
-        ConfigError: none is configured, or none is the default.
+        ConfigError: there is no remote, or none is the default.
     """
     from dvc.config import Config
 
@@ -66,11 +66,11 @@ def check_remote(root: Path) -> None:
 
 
 def check_push(root: Path, allow_dirty: bool = False) -> None:
-    """See that what is pushed can be traced to a commit.
+    """Check that pushed results can be traced to a commit.
 
     Args:
         root: The project.
-        allow_dirty: Don't ask. The runs in MLflow then carry the tag `gfpet.git.dirty: True`.
+        allow_dirty: Skip the check. The runs in MLflow then carry the tag `gfpet.git.dirty: True`.
 
     Raises:
         GitError: the working tree differs from its commit.

@@ -1,4 +1,4 @@
-"""One stage in a clone of its own, on whichever machine takes it: pull its inputs, reproduce it, push its result."""
+"""A remote stage: any machine runs it in its own clone: pulls its inputs, reproduces it, pushes its result."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from tasks.process import DvcError, dvc_command, stage_environment, stream
 
 
 class StageRequest(BaseModel):
-    """What a worker has to know. No passwords: Prefect keeps the parameters of runs; each machine has its own."""
+    """What a worker needs to run a stage. No passwords: Prefect stores the parameters of runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """As in `dvc.yaml`."""
+    """Name of the stage, as in `dvc.yaml`."""
     source: str
-    """Where the code can be cloned from."""
+    """Address or folder to clone the code from."""
     commit: str
     params: str
     """Text of `params.yaml`."""
     environment: dict[str, str] = {}
-    """For the stage's process."""
+    """Environment variables for the stage's process."""
 
 
 @dataclass(frozen=True)
 class RemoteStageResult:
-    """A stage's result: its entry of `dvc.lock`. The data are in the DVC remote."""
+    """A remote stage's result: its entry of `dvc.lock`. The data are in the DVC remote."""
 
     result: StageResult
     entry: LockEntry
     worker: str
-    """Machine, process and clone that did it."""
+    """Machine, process and clone that ran it."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The result as plain values, for JSON."""
         return {**vars(self.result), "entry": dict(self.entry), "worker": self.worker}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RemoteStageResult:
-        """From `as_json`."""
+        """Read the values of `as_json`."""
         result = StageResult(values["name"], values["outcome"], values["seconds"])
         return cls(result, values["entry"], values["worker"])
 
@@ -60,18 +60,18 @@ class RemoteStageResult:
 def run_remote_stage(
     request: StageRequest, known: Mapping[str, LockEntry], home: Path | None = None
 ) -> RemoteStageResult:
-    """Make a stage's result in a clone, or find it there or in the remote, and see that the remote has it.
+    """Bring a stage up to date in a clone, and push its result to the remote.
 
-    Two machines that take the same stage both do it, or the later one finds the other's result in the record of runs;
-    either way the remote holds each file once, under its hash, and the caller gets one entry.
+    If two machines take the same stage, both run it, or the later one finds the result in the run cache. Either way the
+    remote has each file once, under its hash, and the caller gets one entry.
 
     Args:
-        request: Which stage of which code.
-        known: Entries of `dvc.lock`: of the stages that it depends on, and its own, if there is one.
-        home: Where this machine keeps its clones.
+        request: The stage and its code.
+        known: Entries of `dvc.lock` of the stages that it depends on, and its own if there is one.
+        home: The folder of this machine's clones.
 
     Raises:
-        StageError: the stage ended with an error.
+        StageError: the stage failed.
         DvcError: its inputs are not in the remote, or its result cannot be pushed.
         GitError: the commit cannot be cloned.
     """
@@ -100,12 +100,12 @@ def run_remote_stage(
 def remote_stage(
     request: StageRequest, known: Mapping[str, LockEntry], needs: Mapping[str, RemoteStageResult]
 ) -> RemoteStageResult:
-    """`deliver` as a task, for a runner that computes on other machines (Dask).
+    """`run_remote_stage` as a task, for a task runner that uses other machines (Dask).
 
     Args:
-        request: Which stage of which code.
-        known: Entries of stages that don't run now.
-        needs: What the stages that it depends on have delivered.
+        request: The stage and its code.
+        known: Entries of `dvc.lock` of stages that don't run now.
+        needs: Results of the stages that it depends on.
     """
     return run_remote_stage(request, {**known, **{need: remote_result.entry for need, remote_result in needs.items()}})
 

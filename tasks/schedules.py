@@ -1,4 +1,4 @@
-"""Deployments on the Prefect server: what is scheduled, changes to it, and what to do about runs that go wrong."""
+"""Deployments on the Prefect server: reads and changes schedules, starts runs, and detects dead or failed runs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pydantic import ValidationError
 from gfpet.errors import ConfigError, unknown
 
 TAG = "gfpet"
-"""Carried by our deployments, and by their runs."""
+"""Tag of our deployments and their runs."""
 
 POOL = "gfpet"
-"""Work pool of scheduled runs, as prefect.yaml names it."""
+"""Work pool of scheduled runs, as in prefect.yaml."""
 
 SILENT_SECONDS = 90
-"""A run that has not said for so long that it lives is dead: three times Prefect's shortest interval."""
+"""A run without a heartbeat for so long counts as dead: three times Prefect's shortest heartbeat interval."""
 
 START_SECONDS = 300
-"""What a run may take from a worker's hand to its first step, which is to import everything."""
+"""Time limit between submission by a worker and the start of the run, which includes all imports."""
 
 Overlap = Literal["wait", "skip"]
 _STRATEGY = {"wait": ConcurrencyLimitStrategy.ENQUEUE, "skip": ConcurrencyLimitStrategy.CANCEL_NEW}
@@ -41,7 +41,7 @@ _NOTIFY = "gfpet: tell about late and failed runs"
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A deployment, as `gfpet schedule` shows it."""
+    """A deployment as shown by `gfpet schedule`."""
 
     name: str
     cron: str
@@ -50,7 +50,7 @@ class Scheduled:
     overlap: str
     next_run: datetime | None
     last_runs: tuple[str, ...]
-    """States of the runs of late, the newest first."""
+    """States of the latest runs, newest first."""
 
 
 def read_schedules(runs: int = 5) -> list[Scheduled]:
@@ -102,10 +102,10 @@ def change_schedule(
     active: bool | None = None,
     overlap: Overlap | None = None,
 ) -> None:
-    """Change a deployment on the server. What is None stays.
+    """Change a deployment on the server. None leaves a setting unchanged.
 
     Raises:
-        ConfigError: no such deployment, or a value that is not allowed; nothing is changed then.
+        ConfigError: no such deployment, or a value that is not allowed; then nothing is changed.
     """
     from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 
@@ -135,10 +135,10 @@ def change_schedule(
 
 
 def overlap_of(text: str | None) -> Overlap | None:
-    """The text, if it is one of the two words.
+    """Check that a text is `wait`, `skip` or None.
 
     Raises:
-        ConfigError: it is another.
+        ConfigError: it is not.
     """
     if text is None:
         return None
@@ -149,10 +149,10 @@ def overlap_of(text: str | None) -> Overlap | None:
 
 
 def start_run(name: str, parameters: dict[str, Any]) -> str:
-    """Start a run of a deployment now; returns its name.
+    """Start a run of a deployment now, and return the run's name.
 
     Raises:
-        ConfigError: no such deployment, or parameters that it does not take.
+        ConfigError: no such deployment, or parameters that it does not accept.
     """
     from prefect.exceptions import PrefectHTTPStatusError
 
@@ -168,8 +168,9 @@ def start_run(name: str, parameters: dict[str, Any]) -> str:
 
 
 def watch_dead_runs() -> None:
-    """Have the server mark runs as crashed whose machine is gone: they have stopped saying that they live, or a worker
-    has taken them and they never started. Unmarked, they would hold their place in the pool for ever.
+    """Let the server mark dead runs as crashed, so that they don't hold their slot in the pool for ever.
+
+    A run is dead without a heartbeat for `SILENT_SECONDS`, or if it has not started `START_SECONDS` after submission.
     """
     alive, states = "prefect.flow-run.heartbeat", "prefect.flow-run."
     silent = f"It has not said for {SILENT_SECONDS} s that it lives: its process or machine is gone."
@@ -195,7 +196,7 @@ def _crash_after(name: str, after: set[str], expect: set[str], seconds: int, mes
 
 
 def notify(url: str) -> None:
-    """Have the server call a webhook when one of our runs is late, fails or crashes. It keeps the address encrypted."""
+    """Let the server call a webhook when one of our runs is late, fails or crashes. It stores the address encrypted."""
     from prefect.blocks.webhook import Webhook
 
     block: Any = Webhook(url=url).save("gfpet", overwrite=True)

@@ -15,15 +15,15 @@ from gfpet.stages._handover import SERVER_ENV
 from tasks.process import stage_environment
 
 OFF = "off"
-"""Value of `GFPET_STAGE_SERVER` with which none is started."""
+"""Value of `GFPET_STAGE_SERVER` that disables the server."""
 
 
 @contextmanager
 def stage_server(root: Path) -> Iterator[None]:
-    """Stages that this process starts while the body runs, hand themselves over to one server.
+    """Start a server to which all stages started in the body hand themselves over.
 
-    It imports while the body begins; a stage that comes before it is ready waits for it. There is none on other systems
-    than Linux, and where the environment says `GFPET_STAGE_SERVER=off`: each stage then imports for itself.
+    The server imports in the background; a stage that starts earlier waits for it. There is no server on systems other
+    than Linux or with `GFPET_STAGE_SERVER=off`: then each stage does its own imports.
 
     Args:
         root: the project's root, where stages run.
@@ -41,7 +41,7 @@ def stage_server(root: Path) -> Iterator[None]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(address)
             listener.listen()
-            # A pipe as its input: it ends with this process, whatever ends that.
+            # A pipe as input: the server reads its end, and exits, when this process ends in any way.
             server = subprocess.Popen(
                 [sys.executable, "-m", "gfpet.stages._server", str(listener.fileno())],
                 cwd=root,

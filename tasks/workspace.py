@@ -1,4 +1,4 @@
-"""Make a checkout ready for DVC."""
+"""Finds the project's folder and prepares it for DVC."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def find_root(start: Path) -> Path:
 
 
 def allow_missing_git(root: Path) -> bool:
-    """Let DVC work in an unpacked archive, and use Git again once there is a repository.
+    """Let DVC work in a folder without Git, such as an unpacked archive.
 
-    DVC refuses to start without Git unless `core.no_scm` is set. The setting goes in `.dvc/config.local`, which is not
-    committed, and is taken back as soon as `.git` exists.
+    DVC refuses to start without Git unless `core.no_scm` is set. This sets it in `.dvc/config.local`, which is not
+    committed, and removes it once `.git` exists.
 
     Returns:
-        Whether the setting had to be changed.
+        Whether the setting was changed.
     """
     from dvc.config import Config
 

@@ -1,4 +1,4 @@
-"""Sections `world` and `prepare`: where examples come from."""
+"""Sections `synthetic` and `prepare`: where examples come from."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from gfpet.config._section import NonNegative, Positive, Section
 
 
 class Synthetic(Section):
-    """The generated language and benchmark behind the embedded models."""
+    """The synthetic benchmark, for which the embedded models are pretrained."""
 
     seed: NonNegative = 0
-    """Draws the task rows. The language and its facts are fixed: the committed checkpoints know them."""
+    """Seed of the task rows. The language and its facts stay fixed, since the committed checkpoints know them."""
 
 
 class Prepare(Section):
-    """Stage `prepare`: rows of SuperGLUE to examples."""
+    """Stage `prepare`: turns rows of SuperGLUE into examples."""
 
     source: Literal["embedded", "directory", "hub"] = "embedded"
-    """`embedded`: generated here; `directory`: the official release's files; `hub`: Hugging Face datasets."""
+    """`embedded`: the synthetic benchmark; `directory`: files of the official release; `hub`: Hugging Face datasets."""
     directory: str | None = None
     """Folder with `<Task>/{train,val}.jsonl`; only for `source: directory`."""
     hub_id: str = "aps/super_glue"
     """Data set on the hub; only for `source: hub`."""
     hub_revision: str = "3de24cf8022e94f4ee4b9d55a6f539891524d646"
-    """Commit of the data set; a branch name would let results change by themselves."""
+    """Commit of the data set, not a branch: a branch moves, and results with it."""
     train_size: Positive | None = 1200
-    """Examples to train with, a seeded sample; null takes all."""
+    """Training examples, a seeded sample; null takes all."""
     dev_size: Positive = 200
-    """Examples held out of train: early stopping and every choice is made on these, never on eval."""
+    """Examples held out of train, for early stopping and every selection; eval is used for neither."""
     eval_size: Positive | None = 500
     """Examples of the evaluation split, a seeded sample; null takes all."""
     seed: NonNegative = 0
-    """Draws the samples and the held-out slice."""
+    """Seed of the samples and of the held-out examples."""
 
     @model_validator(mode="after")
     def _directory_is_given(self) -> Prepare:

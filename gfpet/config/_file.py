@@ -1,7 +1,7 @@
-"""Reads and writes `params.yaml`: every problem of the file is told at once, before anything runs.
+"""Reads and writes `params.yaml`, and reports all of its errors at once, before anything runs.
 
-YAML is read by the parser that DVC uses (ruamel, YAML 1.2), so that both see the same values: `3e-3` is a number here
-and a string to a YAML 1.1 parser.
+Uses DVC's parser (ruamel, YAML 1.2), so that both see the same values: `3e-3` is a number in YAML 1.2 and a string in
+YAML 1.1.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from gfpet.errors import ConfigError, nearest, unknown
 from gfpet.lm.registry import FAMILY_NAMES
 
 Change = tuple[str, Any, Any]
-"""A dotted key, its old value and its new one; an old value of None may also mean that the key was missing."""
+"""Dotted key, old value, new value. An old value of None may also mean that the key was missing."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
-    """The checked parameters of a file.
+    """Read and check a parameter file.
 
     Raises:
-        ConfigError: the file is missing or not YAML; or one line for each key that is unknown, missing, given twice or
-            of a value that is not allowed.
+        ConfigError: the file is missing or not YAML; or one line for each key that is unknown, missing, duplicate or
+            has a value that is not allowed.
     """
     path = Path(path)
     values, problems = _read(path)
@@ -44,25 +44,25 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def preset_names(path: str | Path = "params.yaml") -> list[str]:
-    """Names of the presets that lie beside `params.yaml`."""
+    """Names of the presets in `presets/` beside `params.yaml`."""
     return sorted(file.stem for file in (Path(path).parent / "presets").glob("*.yaml"))
 
 
 def apply_preset(name: str | None, overrides: Sequence[str] = (), path: str | Path = "params.yaml") -> list[Change]:
-    """Write the defaults with the preset's differences and the overrides to `params.yaml`; its comments stay.
+    """Write defaults, preset and overrides to `params.yaml`, each on top of the one before; comments stay.
 
-    Without a name the overrides go on top of the file as it is. Nothing is written unless the result is valid.
+    Without a preset, the overrides change the present file. Nothing is written unless the result is valid.
 
     Args:
         name: file name in `presets/` without `.yaml`, or None.
         overrides: `key=value` with a dotted key and a YAML value: `bridge.epochs=8`, `tasks=[cb, rte]`.
-        path: the file; `presets/` lies beside it.
+        path: the parameter file; `presets/` is in the same folder.
 
     Returns:
         The keys whose values changed, as (key, old, new).
 
     Raises:
-        ConfigError: an unknown preset, a malformed override, or values that do not fit.
+        ConfigError: an unknown preset, a malformed override, or a value that is not allowed.
     """
     path = Path(path)
     current, checked = _resolve(name, overrides, path)
@@ -75,7 +75,7 @@ def apply_preset(name: str | None, overrides: Sequence[str] = (), path: str | Pa
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The file's mapping, and a line for each key that it has twice (its last value counts for the other checks)."""
+    """The file's mapping, and one error line for each duplicate key (the other checks use its last value)."""
     if not path.exists():
         raise ConfigError(f"no parameters at {path}; run inside the project, or restore it (git checkout {path.name}).")
     yaml = YAML(typ="safe", pure=True)
@@ -116,19 +116,19 @@ def _with_text_keys(value: Any) -> Any:
 
 
 def with_preset(name: str | None, overrides: Sequence[str] = (), path: str | Path = "params.yaml") -> Params:
-    """The parameters that `apply_preset` would write; nothing is written.
+    """The parameters that `apply_preset` would write, without writing them.
 
     Raises:
-        ConfigError: as there.
+        ConfigError: as for `apply_preset`.
     """
     return _resolve(name, overrides, Path(path))[1]
 
 
 def with_values(params: Params, changes: Mapping[str, Any]) -> Params:
-    """The parameters with other values for some dotted keys.
+    """A copy of the parameters with new values for some dotted keys.
 
     Raises:
-        ConfigError: an unknown key, or a value that does not fit.
+        ConfigError: an unknown key, or a value that is not allowed.
     """
     values = params.model_dump(mode="json")
     for key, value in changes.items():
@@ -167,7 +167,8 @@ def _check(values: dict[str, Any], root: Path, source: str, problems: Sequence[s
     found = [*problems, *_missing(values, Params().model_dump(mode="json"), "")]
     params = None
     try:
-        # JSON, since strict Python input would refuse a list for a tuple, and lax input would take "6" and true for 6.
+        # JSON: strict validation of Python objects refuses a list for a tuple, and lax validation takes "6" and true
+        # as numbers.
         params = Params.model_validate_json(json.dumps(values, default=str), strict=True, context={PROJECT: root})
     except ValidationError as error:
         found += [_line(item) for item in error.errors() if item["type"] != "missing"]
@@ -212,7 +213,7 @@ def _guess(name: Any, allowed: Any) -> str:
 
 
 def _moved(name: str) -> str:
-    """A hint where exactly one other section has a key of that name."""
+    """A hint if exactly one other section has a key of that name."""
     found = [key for key in flatten_keys(Params().model_dump(mode="json")) if key.rpartition(".")[2] == name]
     return f"; did you mean '{found[0]}'?" if len(found) == 1 else ""
 
@@ -223,7 +224,7 @@ def _show(value: Any) -> str:
 
 
 def _unpinned(values: dict[str, Any], root: Path) -> Iterator[str]:
-    """A hub id without a commit: its weights, and with them every result, could change by themselves."""
+    """An error line for each hub id without a commit: its weights could change, and every result with them."""
     for family, pair in (values.get("models") or {}).items() if isinstance(values.get("models"), dict) else ():
         for size in ("small", "large"):
             checkpoint = pair.get(size) if isinstance(pair, dict) else None
@@ -261,8 +262,8 @@ def _without_gradients(params: Params) -> Iterator[str]:
 def is_hub_id(path: str, root: Path = Path()) -> bool:
     """Whether a model's `path` is a name on the hub (`gpt2`, `org/name`) rather than a folder.
 
-    A path that exists, starts with `.`, `/` or `~`, or has more than one slash is a folder; one that ends in `.gguf` is
-    a file, and `derive` is no place at all.
+    A path that exists, starts with `.`, `/` or `~`, or has more than one slash is a folder. A path that ends in `.gguf`
+    is a file. `derive` is neither.
     """
     if path == DERIVE or path.lower().endswith(".gguf"):
         return False
@@ -300,7 +301,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def flatten_keys(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
+    """Flatten nested mappings to one with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -308,7 +309,7 @@ def flatten_keys(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def flatten(params: Params) -> dict[str, Any]:
-    """Dotted keys and plain values: `{"prune.factor": 4.0, "tasks": ["cb"], ...}`."""
+    """All parameters by dotted key, as plain values: `{"prune.factor": 4.0, "tasks": ["cb"], ...}`."""
     return flatten_keys(params.model_dump(mode="json"))
 
 

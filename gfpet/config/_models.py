@@ -1,4 +1,4 @@
-"""Section `models`: the pair of each family, where it comes from and where it runs."""
+"""Section `models`: the pair of each family, its source and its device."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from gfpet.config._section import Dtype, Positive, PositiveFloat, Section
 from gfpet.lm.registry import FAMILY_NAMES
 
 DERIVE = "derive"
-"""The path of a small model that is made from the large one."""
+"""The `path` of a small model that stage `derive` makes from the large one."""
 
 
 class Checkpoint(Section):
     """Where a model comes from."""
 
     path: str
-    """Local folder in the `save_pretrained` form, a file that ends in `.gguf`, or a hub id; of the small model also
-    `derive`: made from the large one by stage `derive`."""
+    """Local folder in the `save_pretrained` form, a `.gguf` file, or a hub id. For the small model also `derive`: stage
+    `derive` makes it from the large one."""
     revision: str | None = None
-    """Commit on the hub; required for a hub id, unused for what lies here."""
+    """Commit on the hub: required for a hub id, unused for local files."""
     dtype: Dtype = "float32"
-    """Data type of its weights."""
+    """Data type of the weights."""
 
 
 class LargeCheckpoint(Checkpoint):
-    """Where the large model comes from, and how its weights are kept: it only runs forward."""
+    """Where the large model comes from, and how its weights are kept. It only runs forward."""
 
     device_map: Literal["single", "auto"] = "single"
-    """`single`: all of it on `models.device`. `auto`: what does not fit there goes to CPU memory, then to disk."""
+    """`single`: the whole model on `models.device`. `auto`: offload what does not fit to CPU memory, then to disk."""
     memory_gb: PositiveFloat | None = None
-    """With `device_map: auto`, what its weights may take of `models.device`, in units of 10^9 bytes; null: what is free
-    but a tenth (`gfpet memory` then takes for granted that all of it fits)."""
+    """With `device_map: auto`, memory of `models.device` for the weights, in units of 10^9 bytes. null: nine tenths of
+    the free memory (`gfpet memory` then assumes that the model fits)."""
     quantisation: Literal["none", "int8", "int4"] = "none"
-    """Weights of its linear maps in 8 or 4 bits, through bitsandbytes, where the hardware has them."""
+    """Weights of linear layers in 8 or 4 bits, with bitsandbytes, if the hardware supports it."""
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> LargeCheckpoint:
@@ -47,7 +47,7 @@ class LargeCheckpoint(Checkpoint):
 
 
 class Pair(Section):
-    """A small and a large model of one family, with one tokenizer."""
+    """A small and a large model of one family, with the same tokenizer."""
 
     small: Checkpoint
     large: LargeCheckpoint
@@ -63,12 +63,12 @@ class _Common(Section):
     """Where the models run."""
 
     device: str = "auto"
-    """`auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1`, ..."""
+    """`auto` (CUDA if available, else CPU), `cpu`, `cuda`, `cuda:1`, ..."""
     threads: Positive = 1
-    """CPU threads of a stage; sums of floats depend on it, so it is a parameter and not the machine's choice."""
+    """CPU threads of a stage. A parameter rather than the machine's default, since floating-point sums depend on it."""
     max_length: Positive = 240
-    """Tokens of context and candidate together (of either, where an encoder reads the context); longer contexts lose
-    their beginning."""
+    """Most tokens of context and candidate together (of each, in encoder-decoder models); longer contexts lose their
+    beginning."""
 
 
 def _pair(family: str) -> Pair:

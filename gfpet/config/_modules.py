@@ -1,4 +1,4 @@
-"""Section `modules`: the options of each kind, made from the entries of `gfpet.lm.registry`."""
+"""Section `modules`: the options of each kind, derived from the entries of `gfpet.lm.registry`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gfpet.lm.registry import KINDS, Default, KindEntry
 
 
 def _type(default: Default) -> Any:
-    """What is allowed where the default is a count, a positive number or a list of target modules."""
+    """The field type for a default: a count, a positive number or a list of target modules."""
     if isinstance(default, int):
         return Positive
     return PositiveFloat if isinstance(default, float) else Chosen[TargetModule]

@@ -18,11 +18,11 @@ class Params(Section):
     """All of `params.yaml`."""
 
     preset: str = "quick"
-    """Name of the preset that was applied last; for the record only."""
+    """Name of the last applied preset; for information only."""
     families: Chosen[FamilyName] = FAMILY_NAMES[:1]
     tasks: Chosen[Task] = ("boolq", "cb", "copa")
     kinds: Distinct[Kind] = DEFAULT_KINDS
-    """What is carried over from S. Empty: nothing; L is adapted by strategies without a module (`readout`) alone."""
+    """Kinds of module to transfer from S. If empty, only strategies without a module (`readout`) adapt L."""
     seeds: Chosen[NonNegative] = (0,)
     synthetic: Synthetic = Synthetic()
     prepare: Prepare = Prepare()
@@ -57,9 +57,9 @@ class Params(Section):
 
 
 def positions_before(params: Params) -> tuple[str, int]:
-    """The most positions that a module of one of `kinds` takes before the text, and the key that says so.
+    """The most positions that a module of `kinds` puts before the text, after the key that sets them.
 
-    Empty and 0 if no kind takes any.
+    An empty key and 0 if no kind takes any.
     """
     taken = {"": 0}
     for name in params.kinds:

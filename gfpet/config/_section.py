@@ -1,4 +1,4 @@
-"""What all sections of `params.yaml` are made of."""
+"""Base class and field types of the sections of `params.yaml`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gfpet.errors import nearest
 from gfpet.lm.registry import FAMILY_NAMES, KIND_NAMES, TUNING_METHODS
 
 PROJECT = "project"
-"""Key of the validation context: the folder whose own tasks are allowed too; without it, the current folder."""
+"""Key of the validation context: the project's folder, whose own tasks are allowed too; by default the current one."""
 
 
 def _task(value: object, info: Any) -> object:
@@ -26,9 +26,9 @@ def _task(value: object, info: Any) -> object:
 
 
 Task = Annotated[str, BeforeValidator(_task)]
-"""Name of a shipped task, or of one of the project's own."""
+"""Name of a shipped task or of one of the project's own."""
 if TYPE_CHECKING:
-    # Names of the registry: known when the program runs, not to the type checker.
+    # The names come from the registry at run time; the type checker cannot know them.
     Kind = str
     FamilyName = str
     TuningMethod = str
@@ -68,10 +68,10 @@ Chosen = Annotated[tuple[T, ...], AfterValidator(_not_empty), AfterValidator(_di
 
 
 def one_of(allowed: Callable[[], Iterable[str]]) -> AfterValidator:
-    """A text that a registry names.
+    """A validator that accepts only names of a registry.
 
     Args:
-        allowed: the names; asked at each check, since a registry may grow.
+        allowed: returns the names; called at each check, since a registry may grow.
     """
 
     def check(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where task files are: eight are shipped, and a project may have its own."""
+"""Finds task files: eight are shipped, and a project may add its own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 SHIPPED_TASKS = Path(__file__).parents[1] / "data" / "tasks"
 OWN_TASKS = "task_files"
-"""Folder of a project that holds its own task files, `<name>.yaml`."""
+"""Folder of a project's own task files, `<name>.yaml`."""
 
 
 def task_names(project: Path = Path()) -> list[str]:
-    """Names of all tasks that a project may use: first the shipped ones, then its own; each group in order."""
+    """Names of all tasks of a project: the shipped ones, then its own, each group sorted."""
     shipped = sorted(path.stem for path in SHIPPED_TASKS.glob("*.yaml"))
     own = sorted(path.stem for path in (project / OWN_TASKS).glob("*.yaml"))
     return [*shipped, *(name for name in own if name not in shipped)]

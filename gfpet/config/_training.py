@@ -24,52 +24,52 @@ Checkpointing = bool | Literal["auto"]
 
 
 class Loop(Section):
-    """What every training loop takes."""
+    """Options of every training loop."""
 
     epochs: Positive = 6
     batch_size: Positive = 32
     accumulation: Positive = 1
-    """Batches whose gradients are summed before one optimizer step."""
+    """Batches whose gradients are summed for one optimizer step."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: Fraction = 0.06
-    """Part of all steps over which the learning rate rises from 0."""
+    """Fraction of all steps during which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: PositiveFloat = 1.0
-    """Largest norm of the gradient."""
+    """Maximum gradient norm."""
     patience: NonNegative = 3
-    """Epochs without a better held-out score before training stops, which a perfect score with next to no loss does
-    at once; 0 never stops early."""
+    """Epochs without a better held-out score before training stops; 0 never stops early. A perfect score with almost no
+    loss stops at once."""
     checkpoint_every: Positive = 50
     """Optimizer steps between two resumable checkpoints."""
 
 
 class Optimisation(Loop):
-    """What a training loop through a model takes."""
+    """Options of a training loop through a language model."""
 
     gradient_checkpointing: Checkpointing = "auto"
-    """Recompute activations in the backward pass; `auto`: in models of 50M parameters or more."""
+    """See `Checkpointing`."""
 
 
 class Heal(Optimisation):
-    """Distilling the large model into one that was cut out of it, on text without labels."""
+    """Distils the large model into a model that was cut out of it, on text without labels."""
 
     epochs: NonNegative = 0
-    """0 leaves the model as it was cut out."""
+    """0: no distillation."""
     batch_size: Positive = 8
     examples: Positive = 1024
-    """Contexts of training examples (over all tasks, answers left out) to learn from."""
+    """Contexts of training examples to learn from, over all tasks, without the answers."""
     learning_rate: PositiveFloat = 3e-4
 
 
 class Derive(Section):
-    """Stage `derive`: a small model out of the large one, where `models.<family>.small.path` is `derive`."""
+    """Stage `derive`: makes the small model from the large one if `models.<family>.small.path` is `derive`."""
 
     layers: PositiveFloat = 0.34
-    """Blocks that stay: below 1 a part of the large model's, from 1 on their number."""
+    """Blocks to keep: below 1 a fraction of the large model's blocks, from 1 their number."""
     choice: Literal["angular", "cka", "even"] = "angular"
-    """Which go: those whose output is most like their input, by angle or by CKA; or evenly spread ones."""
+    """Blocks to drop: those whose output is most similar to their input, by angle or by CKA; or evenly spaced ones."""
     examples: Positive = 64
-    """Contexts of training examples that the likeness is measured on."""
+    """Contexts of training examples on which the similarity is measured."""
     heal: Heal = Heal()
 
     @model_validator(mode="after")
@@ -84,21 +84,21 @@ def _learning_rates() -> dict[Kind, float]:
 
 
 class Tune(Optimisation):
-    """Stage `tune`: a module on the small model."""
+    """Stage `tune`: trains a module on the small model."""
 
     epochs: Positive = 8
     learning_rate: dict[Kind, PositiveFloat] = Field(default_factory=_learning_rates)
 
 
 class Reference(Optimisation):
-    """Stage `reference`: the large model by gradients, the ceiling that everything is compared with."""
+    """Stage `reference`: tunes the large model with gradients, the ceiling for every comparison."""
 
     epochs: Positive = 4
     gradient_checkpointing: Checkpointing = False
     dtype: Dtype = "float32"
-    """Data type of L's weights here, whatever it is where L only runs forward."""
+    """Data type of L's weights in this stage; `models.<family>.large.dtype` holds where L only runs forward."""
     methods: Distinct[TuningMethod] = DEFAULT_KINDS
-    """Full fine-tuning takes the most time and memory. An empty list leaves the columns that need them empty."""
+    """`full` takes the most time and memory. Without methods, the columns that need them stay empty."""
     learning_rate: dict[TuningMethod, PositiveFloat] = Field(
         default_factory=lambda: {"full": 3e-4, **_learning_rates()}
     )
@@ -108,48 +108,48 @@ class Activations(Section):
     """The large model's activations that the Bridge reads."""
 
     store: Literal["auto", "full", "projected", "recompute"] = "auto"
-    """`full` width, `projected` to the Bridge's residual coordinates, or recomputed; `auto`: the first that fits."""
+    """`full` width, `projected` to the Bridge's residual coordinates, or `recompute`; `auto`: the first that fits."""
     dtype: Dtype = "float32"
     budget_gb: PositiveFloat = 2.0
-    """Disk that one task's cache may take, in units of 10^9 bytes."""
+    """Disk space for one task's activation cache, in units of 10^9 bytes."""
 
 
 class Bridge(Optimisation):
-    """Stage `bridge`: module, `W_plug`, `W_down` and the Bridge are fine-tuned together."""
+    """Stage `bridge`: fine-tunes module, `W_plug`, `W_down` and the Bridge together."""
 
     epochs: NonNegative = 4
-    """0: no Bridge is trained, and S's module is plugged through `W_plug` as it starts."""
+    """0: no Bridge is trained, and S's module is plugged through the initial `W_plug`."""
     learning_rate: PositiveFloat = 1e-3
-    """For the module and its maps."""
+    """Of the module and of `W_plug`."""
     bridge_learning_rate: PositiveFloat = 1e-3
-    """For the Bridge's own weights and its ladder."""
+    """Of the Bridge's own weights and its ladder."""
     train_bridge: bool = True
     """Whether the Bridge's own weights are trained."""
     w_down: Literal["auto", "learned", "selection"] = "auto"
-    """`learned`: trained from the selection of the Bridge's coordinates on; `selection`: stays it. `auto`: learned
-    where it has at most 10M values."""
+    """`selection`: fixed selection of the Bridge's coordinates; `learned`: trained from that start. `auto`: learned if
+    it has at most 10M values."""
     temperature: PositiveFloat = 0.1
     """T of the ladder's gate sigmoid(a / T)."""
     activations: Activations = Activations()
 
 
 class Readout(Loop):
-    """Stage `readout`: a direct write, trained on the large model's activations."""
+    """Stage `readout`: trains a readout, a side network on the large model's frozen activations."""
 
     epochs: Positive = 8
     learning_rate: PositiveFloat = 3e-3
     layers_read: Positive = 8
-    """Points of a stack whose residual stream is read, evenly spaced over its depth."""
+    """Layers of a stack whose residual stream is read, evenly spaced over its depth."""
     bottleneck: Positive = 32
-    """Width of what is read; a multiple of `heads`."""
+    """Width to which each layer read is projected; a multiple of `heads`."""
     heads: Positive = 4
-    """Attention heads a tap."""
+    """Attention heads for each layer read."""
     head_width: Positive = 16
-    """Width of their queries and keys."""
+    """Width of queries and keys."""
     dtype: Dtype = "float32"
-    """Of the cached activations."""
+    """Data type of the cached activations."""
     budget_gb: PositiveFloat = 2.0
-    """Disk that one task's cache may take, in units of 10^9 bytes."""
+    """Disk space for one task's activation cache, in units of 10^9 bytes."""
 
     @model_validator(mode="after")
     def _whole_heads(self) -> Readout:

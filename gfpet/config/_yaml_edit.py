@@ -14,8 +14,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 
 def write_values(path: Path, values: Mapping[str, Any]) -> None:
-    """Bring a YAML file to `values`, whole or not at all: comments, order and styles of what stays are kept, keys that
-    are not among the values go, new lists are written in one line.
+    """Set a YAML file to `values`, atomically. Remaining keys keep comments, order and style; keys that are not in
+    `values` are removed; new lists are written in one line.
     """
     yaml = YAML()
     yaml.width = 120
@@ -44,7 +44,7 @@ def _update(document: Any, values: Mapping[str, Any]) -> None:
             _update(document[key], value)
         elif key not in document or json.dumps(document[key], default=str) != json.dumps(value):
             if isinstance(value, list) and isinstance(document.get(key), CommentedSeq):
-                document[key][:] = value  # in place: the comment behind a list belongs to the list
+                document[key][:] = value  # in place: the comment after a list belongs to the list object
             elif isinstance(value, list):
                 document[key] = CommentedSeq(value)
                 document[key].fa.set_flow_style()
@@ -53,7 +53,7 @@ def _update(document: Any, values: Mapping[str, Any]) -> None:
 
 
 def _unalign(document: Any) -> None:
-    """One space before each comment: the dumper would keep old columns, and pad more with each change."""
+    """Put one space before each comment. Otherwise the dumper keeps old columns, and pads more with each change."""
     for tokens in document.ca.items.values():
         for token in tokens:
             if token is not None and not isinstance(token, list):

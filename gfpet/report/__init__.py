@@ -1,4 +1,4 @@
-"""The report: all results with what they cost, as rows, tables and plots."""
+"""The report: all results and their costs, as rows, tables and plots."""
 
 from __future__ import annotations
 

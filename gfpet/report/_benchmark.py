@@ -1,7 +1,7 @@
-"""The benchmark at a glance: gap closed over seeds, whether the models are fit to show it, and what it took.
+"""Benchmark summary: gap closed over seeds, whether the pair of models can discriminate, and the time it took.
 
-A pair of models is a sharp instrument where the large one is clearly better than the small one, and both clearly better
-tuned than not. `CONDITIONS` say how clearly; they hold over the tasks' average, and by task.
+A pair discriminates between good and bad transfer if L tuned is clearly better than S tuned, and tuning clearly
+improves both. `CONDITIONS` give the thresholds, for the average over tasks and for each task.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition on a pair of models, in points."""
+    """One condition on a pair of models, in points from 0 to 100."""
 
     name: str
     value: Callable[[Mapping[str, float]], float]
-    """From the scores of `chance`, `zero_shot`, `small_tuned` and `gradient`."""
+    """Computes the value from the scores of `chance`, `zero_shot`, `small_tuned` and `gradient`."""
     least: float = -math.inf
     most: float = math.inf
 
     def holds(self, scores: Mapping[str, float]) -> bool:
-        """Whether scores meet it."""
+        """Whether the scores meet the condition."""
         return self.least <= self.value(scores) <= self.most
 
 
@@ -44,9 +44,9 @@ CONDITIONS = (
 
 
 def competence_table(rows: Sequence[ReportRow], scope: Scope, family: str) -> Table:
-    """Each condition by kind of module: its value over the tasks' average, and the tasks that miss it.
+    """Kinds by conditions: the value for the average over tasks, and the tasks that miss the condition.
 
-    Kinds without references by gradients, and families without prepared examples, have no line.
+    Leaves out kinds without gradient references, and families without prepared examples.
     """
     body = []
     for kind in scope.kinds:
@@ -70,9 +70,9 @@ def _points(rows: Sequence[ReportRow], family: str, kind: str, tasks: Sequence[s
 
 
 def benchmark_table(rows: Sequence[ReportRow], scope: Scope) -> Table:
-    """Averages over the tasks, of every family and way of plugging, each with its interval over seeds; then the time.
+    """A row for each family and plugged method: averages over tasks with their intervals over seeds, then the time.
 
-    A way without a kind has a line beside each kind by gradients.
+    A method without a kind of module gets one row for each kind of gradient reference.
     """
     body = []
     for family in scope.families:
@@ -102,14 +102,14 @@ def benchmark_table(rows: Sequence[ReportRow], scope: Scope) -> Table:
 
 
 def _seconds(rows: Sequence[ReportRow], scope: Scope, family: str, way: Way) -> float | None:
-    """Mean over tasks and seeds of the time of all stages of a way; None if some of it was not measured."""
+    """Time of all stages of a method, mean over tasks and seeds; None if a part was not measured."""
     own = [row.seconds for task in scope.tasks for row in of_way(rows, family, way, task)]
     known = [seconds for seconds in own if seconds is not None]
     return statistics.fmean(known) if known and len(known) == len(own) else None
 
 
 def minutes_table(seconds: Mapping[tuple[str, ...], float], scope: Scope) -> Table:
-    """Minutes that each family's stages took, summed over tasks: stages side by side count each."""
+    """Minutes of each family's stages, summed over tasks; stages that ran in parallel are added up."""
     there = {key[0] for key in seconds}
     stages = tuple(stage for stage in STAGE_NAMES if stage in there)
     body = []
@@ -120,7 +120,7 @@ def minutes_table(seconds: Mapping[tuple[str, ...], float], scope: Scope) -> Tab
 
 
 def _over_seeds(values: Sequence[float]) -> str:
-    """Mean in percent, and its t interval over the seeds where there are several."""
+    """Mean in percent; with several seeds also its t interval."""
     if not values:
         return EMPTY
     mean = 100 * statistics.fmean(values)

@@ -1,4 +1,4 @@
-"""Everything the report reads: result rows, what stages measured, similarities; only of what is configured."""
+"""Reads the report's inputs for what is configured: result rows, the stages' measurements, similarities."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gfpet.pipeline import FAMILY_STAGES, RESULT_STAGES, TASK_STAGES
 from gfpet.results import ResultRow, order, read_results
 
 Phases = dict[str, dict[str, Any]]
-"""What was measured in each phase of a stage."""
+"""Measurements of a stage, by phase."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What is configured. Folders of anything else are left over from other runs, and ignored."""
+    """What is configured. Folders of anything else are leftovers of other runs, and ignored."""
 
     families: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -30,13 +30,13 @@ class Scope:
     """The strategies that `auto` chooses among."""
 
     def has(self, task: str, kind: str, seed: int | None) -> bool:
-        """Whether a row belongs here; empty kind and no seed fit always."""
+        """Whether a row is in scope; an empty kind and no seed always are."""
         return task in self.tasks and (not kind or kind in self.kinds) and (seed is None or seed in self.seeds)
 
 
 @dataclass(frozen=True)
 class SimilarityRow:
-    """How alike the modules of the small and of the large model are, by one measure."""
+    """Similarity of the modules of the small and the large model, by one measure."""
 
     family: str
     task: str
@@ -45,7 +45,7 @@ class SimilarityRow:
     measure: str
     value: float | None
     controls: dict[str, float | None]
-    """The same measure of pairs that should not be alike (or, `other_seed`, as alike as can be)."""
+    """The same measure for unrelated pairs; for `other_seed`, the ceiling."""
     heatmap: list[list[float | None]] | None
     """Value for each pair of layers `[n_S, n_L]`."""
 
@@ -59,24 +59,24 @@ class Collected:
     memory: dict[tuple[str, ...], Phases]
     """By (stage, family, task), or (stage, family)."""
     seconds: dict[tuple[str, ...], float]
-    """How long each of these stage instances took, by the same keys."""
+    """Duration of each of these stage instances, by the same keys."""
     similarity: list[SimilarityRow]
     missing: list[str]
-    """Configured inputs that are not there."""
+    """Configured inputs that are missing."""
 
 
 def collect(root: Path, scope: Scope) -> Collected:
-    """Read the results below `root`, and reckon what guessing would score on the same examples.
+    """Read the results below `root`, and compute what guessing would score on the same examples.
 
     Raises:
-        DataError: there is no result at all, a file is broken, or two stages claim the same result.
+        DataError: there is no result at all, a file is broken, or two stages give different values for one result.
     """
     rows: dict[tuple[str | int, ...], ResultRow] = {}
     missing: list[str] = []
     for stage, family, task in _instances(scope, RESULT_STAGES):
         path = root / "outputs" / stage / family / task / "results.json"
         if not path.is_file():
-            # Stage bridge scores nothing without training, and references are optional: then nothing is missing.
+            # The others may have no results: stage bridge scores nothing without training, and references are optional.
             if stage in ("tune", "evaluate"):
                 missing.append(path.relative_to(root).as_posix())
             continue
@@ -115,7 +115,7 @@ def collect(root: Path, scope: Scope) -> Collected:
 
 
 def _guesses(root: Path, scope: Scope) -> Iterator[ResultRow]:
-    """Rows of methods `chance` and `majority`, for each family: they come from the evaluation examples alone."""
+    """Rows of methods `chance` and `majority` for each family, from the evaluation examples alone."""
     for task in scope.tasks:
         path = root / "outputs" / "prepare" / task / "eval.jsonl"
         if not path.is_file():
@@ -175,11 +175,11 @@ def _grid(cells: Any) -> list[list[float | None]] | None:
 
 
 def finite(value: float | int | None) -> float | None:
-    """The value, or None for what is not a finite number: JSON and tables have no NaN."""
+    """The value, or None if it is not finite: JSON and tables have no NaN."""
     return float(value) if value is not None and math.isfinite(value) else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of what is there; None of nothing."""
+    """Mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None

@@ -1,4 +1,4 @@
-"""What a method costs: the maximum of memory and the sum of time over *all* stages that it goes through."""
+"""The cost of a method: maximum memory and total time over *all* stages on its route."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gfpet.report._collect import Phases
 
 @dataclass(frozen=True)
 class Route:
-    """How one result comes about."""
+    """The stages and phases that produce one result."""
 
     stages: tuple[str, ...]
-    """The stages that it goes through; `derive` counts only if the small model was derived."""
+    """Its stages; `derive` counts only if the small model was derived."""
     phases: tuple[Phase, ...] = (Phase("infer", tag=OF_RESULT),)
-    """Its phases of stage `evaluate` on the evaluation examples; the same on examples to choose by count, too."""
+    """Its phases of stage `evaluate` on the evaluation examples; the same phases on held-out examples count too."""
     kind: str = ""
-    """What its phases have in the place of the kind of module, if not the kind."""
+    """Stands for the kind of module in phase names, if not empty."""
 
 
 METHODS = {
@@ -34,7 +34,7 @@ METHODS = {
     "gradient": Route(("reference",)),
     "full": Route(("reference",), kind="full"),
 }
-"""By method; `plugged` has the route of its strategy (`gfpet.method.registry`)."""
+"""Routes by method. `plugged` has the route of its strategy (`gfpet.method.registry`)."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Cost:
     """Cost of one result."""
 
     peaks: dict[str, int | None]
-    """Bytes, by stage; None where it was not measured."""
+    """Peak bytes by stage; None if not measured."""
     seconds: float | None
-    """Time of all phases of all its stages; None if one of them was not measured, or there are none."""
+    """Time of all phases of all stages; None if one was not measured, or there are none."""
     adapt_seconds: float | None
-    """The same without what it took to score the evaluation examples."""
+    """The same without scoring the evaluation examples."""
 
     @property
     def peak(self) -> int | None:
-        """The largest of the stages' peaks. None if one of them was not measured: the rest would flatter it."""
+        """The largest peak of the stages; None if one was not measured, since the rest could understate it."""
         known = [peak for peak in self.peaks.values() if peak is not None]
         return max(known) if known and len(known) == len(self.peaks) else None
 
@@ -63,20 +63,20 @@ def route_of(
     strategy: str = "",
     among: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """The stages that a method goes through in a family, in the order of the pipeline.
+    """The stages on a method's route in a family, in pipeline order.
 
     Args:
         among: the strategies that `auto` chooses among.
     """
     passed = {stage for route in _routes(method, kind, strategy, among) for stage in route.stages}
-    # A small model that was there already has nothing measured in stage `derive`.
+    # Stage `derive` measures nothing for a small model that is not derived.
     return tuple(
         stage for stage in COST_STAGES if stage in passed and (stage != "derive" or memory.get((stage, family)))
     )
 
 
 def _routes(method: str, kind: str, strategy: str, among: Sequence[str]) -> list[Route]:
-    """All that a result came of: one route, or for `auto` those of everything it chose among."""
+    """The routes behind a result: one, or for `auto` those of all its candidates."""
     if strategy == AUTO:
         applying = [one for one in among if one in STRATEGIES and STRATEGIES[one].applies_to(kind)]
         return [METHODS["zero_shot"], *(_route_of(one, kind) for one in applying)]
@@ -101,11 +101,11 @@ def cost_of(
     seed: int | None = None,
     among: Sequence[str] = (),
 ) -> Cost:
-    """Cost of a method on a task, from what its stages measured.
+    """Cost of a method on a task, from its stages' measurements.
 
     Args:
         memory: phases by (stage, family, task), or (stage, family) for the stages that a family shares.
-        among: the strategies that `auto` chooses among, whose cost is that of all of them.
+        among: the strategies that `auto` chooses among; its cost includes all of them.
     """
     peaks: dict[str, int | None] = {}
     seconds: list[float | None] = []
@@ -126,7 +126,7 @@ def cost_of(
 
 
 def bytes_of(phase: Mapping[str, Any]) -> int | None:
-    """Peak of one phase: allocated by CUDA if that was measured, else live tensors of the CPU."""
+    """Peak bytes of one phase: CUDA allocations if measured, else live CPU tensors."""
     for name in ("cuda_allocated_peak_bytes", "cpu_live_peak_bytes"):
         size = phase.get(name)
         if size is not None:
@@ -137,7 +137,7 @@ def bytes_of(phase: Mapping[str, Any]) -> int | None:
 def _passed(
     phases: Phases, stage: str, routes: Sequence[Route], kind: str, seed: int | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The phases of a stage that a result went through: its own, and those without a tag, which all results share."""
+    """The phases of a stage on a result's route: its own, and those without a tag, which all results share."""
     for name, measured in phases.items():
         phase = Phase.parse(name)
         if any(_is_own(phase, stage, route, route.kind or kind, seed) for route in routes if stage in route.stages):

@@ -1,6 +1,6 @@
-"""What was estimated of memory, as tables and plots: `reports/memory.md`, `reports/memory/`.
+"""Peak-memory estimates as tables and plots: `reports/memory.md`, `reports/memory/`.
 
-It works on the records that `gfpet memory estimate --json` prints, so that they can be kept and shown again.
+The input is the JSON of `gfpet memory estimate --json`, so that estimates can be kept and shown again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PAPER = {
     "gpt2": ("GPT2-XL, batch 8, length 512", "7.1", {"adapter": "5.3", "prefix": "5.6", "lora": "5.7"}),
     "t5": ("T5-3B, batch 1, length 512", "5.1", {"adapter": "3.6", "prefix": "3.5", "lora": "3.6"}),
 }
-"""The paper's ratios: to full fine-tuning, and to each kind of module by gradients."""
+"""The paper's memory ratios, by family: setting, ratio to full fine-tuning, ratio to each kind of module."""
 
 
 def estimate_table(records: Sequence[Record], title: str) -> Table:
-    """Methods by stages: peaks in GiB, their maximum, and how many times less that is than the reference methods'."""
+    """Methods by stages: peaks in GiB, their maximum, and the ratios of reference methods' peaks to it."""
     shown = [stage for stage in PEAK_NAMES if any(stage in record["stages"] for record in records)]
     body = [
         (
@@ -45,7 +45,7 @@ def estimate_table(records: Sequence[Record], title: str) -> Table:
 
 
 def split_table(records: Sequence[Record], title: str) -> Table:
-    """What each method's peak is made of, in GiB."""
+    """The parts of each method's peak, in GiB."""
     names = list(records[0]["split"])
     body = [
         (title_of(record), record["highest_stage"], *(_gib(record["split"][name]) for name in names))
@@ -55,7 +55,7 @@ def split_table(records: Sequence[Record], title: str) -> Table:
 
 
 def fits_table(records: Sequence[Record], title: str) -> Table:
-    """Which methods fit on which cards, by their live tensors alone: a GPU also needs a few hundred MB of its own."""
+    """Which methods fit on which cards, by live tensors alone; a GPU itself needs a few hundred MB more."""
     body = [
         (title_of(record), *("yes" if record["peak"] <= card * 10**9 else "no" for card in CARDS)) for record in records
     ]
@@ -63,11 +63,12 @@ def fits_table(records: Sequence[Record], title: str) -> Table:
 
 
 def write_estimates(runs: Sequence[Mapping[str, Any]], folder: Path, curve: Sequence[Mapping[str, Any]] = ()) -> Path:
-    """Write `memory.md`, and below `memory/` the JSON and the plots.
+    """Write `memory.md` to a folder, and JSON and plots to `memory/` in it. Returns the path of `memory.md`.
 
     Args:
-        runs: what `gfpet memory estimate --json` prints, one for each pair of models.
-        curve: likewise, for pairs of rising size.
+        runs: outputs of `gfpet memory estimate --json`, one for each pair of models.
+        folder: the report's folder.
+        curve: likewise, for pairs of increasing size.
     """
     below = folder / ESTIMATED
     below.mkdir(parents=True, exist_ok=True)

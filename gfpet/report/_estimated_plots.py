@@ -1,4 +1,4 @@
-"""Plots of what was estimated of memory."""
+"""Plots of peak-memory estimates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINES = {"full": "#CC79A7", "lora": "#D55E00", "mezo": "#E69F00", "ladder side-
 
 
 def plot_stages(records: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """A bar for each stage of each method; the longest of a method is what it needs."""
+    """A bar for each stage of each method; the longest bar of a method is its peak."""
     from matplotlib.figure import Figure
 
     with plain_style():
@@ -43,7 +43,7 @@ def plot_stages(records: Sequence[Mapping[str, Any]], title: str, path: Path) ->
 
 
 def plot_modules(parts: Mapping[tuple[str, str], int], title: str, path: Path, most: int = 25) -> None:
-    """The largest parts of a peak, by category and by the module that made them."""
+    """The largest parts of a peak, by category and by the module that allocated them."""
     from matplotlib.figure import Figure
 
     with plain_style():
@@ -66,7 +66,7 @@ def plot_modules(parts: Mapping[tuple[str, str], int], title: str, path: Path, m
 
 
 def plot_curve(curve: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Peak against the size of L, a line for each method."""
+    """Peak against size of L, a line for each method."""
     from matplotlib.figure import Figure
 
     with plain_style():

@@ -1,4 +1,4 @@
-"""The records of an estimate, and the names that tables and plots show."""
+"""Records of an estimate, and their names in tables and plots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Record = Mapping[str, Any]
-"""One method (`gfpet.estimate.as_records`)."""
+"""Estimate for one method (`gfpet.estimate.as_records`)."""
 
 
 def title_of(record: Record) -> str:

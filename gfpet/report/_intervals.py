@@ -1,4 +1,4 @@
-"""Bootstrap intervals of the result rows, computed from the predictions that their stages left."""
+"""Bootstrap intervals of the result rows, computed from the stages' saved predictions."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from gfpet.pipeline import RESULT_STAGES
 from gfpet.report._collect import Collected
 from gfpet.results import PredictionKey, PredictionRow, ResultRow, read_predictions, read_results
 
-# The resamples do not depend on the run's seed: two seeds differ by their models alone.
+# One seed for all runs: then two runs' intervals differ by their models alone.
 _SEED = 0
 
 
 def with_intervals(collected: Collected, root: Path, *, confidence: float, resamples: int) -> Collected:
-    """Fill in the intervals of all rows that a stage left predictions for.
+    """Fill in the intervals of all rows with saved predictions.
 
     Args:
-        collected: what `collect` found below the same root.
+        collected: from `collect` with the same root.
         root: folder of `outputs/`.
-        confidence: part of the resamples between the two ends.
-        resamples: of the bootstrap.
+        confidence: fraction of the resamples between the two ends.
+        resamples: number of bootstrap resamples.
 
     Raises:
-        DataError: a file of predictions is broken, or does not fit the evaluation examples.
+        DataError: a prediction file is broken, or does not match the evaluation examples.
     """
     scope, missing = collected.scope, set(collected.missing)
     found: dict[tuple[str, str, PredictionKey, str], tuple[float, float]] = {}

@@ -1,4 +1,4 @@
-"""Plots of the report as PNG, each with the CSV behind it (which `dvc plots` reads). The same data, the same bytes."""
+"""Plots of the report as PNG, each with its data as CSV (for `dvc plots`). The same data give the same bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with every common kind of colour vision.
+# Okabe and Ito's palette: distinguishable with every common form of colour blindness.
 _COLOURS = {
     "zero_shot": "#000000",
     "small_tuned": "#E69F00",
@@ -50,7 +50,7 @@ _ALL = "average"
 
 
 def write_plots(collected: Collected, rows: Sequence[ReportRow], folder: Path) -> None:
-    """Write the PNGs of every family that has what they show, and the three CSV files, always."""
+    """Write the three CSV files, and the PNGs of every family that has data for them."""
     accuracy: list[list[object]] = []
     memory: list[list[object]] = []
     layers: list[list[object]] = []
@@ -76,12 +76,12 @@ def plain_style() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    # Without metadata, which names the version of matplotlib.
+    # No metadata: it contains matplotlib's version, and would change the bytes.
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def _accuracy(collected: Collected, rows: Sequence[ReportRow], family: str, folder: Path) -> list[list[object]]:
-    """Score against peak memory: a panel for each task and one for the average, intervals as bars."""
+    """Score against peak memory: one panel for each task and one for the average, with intervals as bars."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -136,7 +136,7 @@ def _accuracy(collected: Collected, rows: Sequence[ReportRow], family: str, fold
 
 
 def _colour(way: Way) -> str:
-    """Of a method; of its strategy where there are several."""
+    """Colour of a method; for a plugged one, colour of its strategy."""
     if way.method != "plugged":
         return _COLOURS.get(way.method, _OTHER)
     if way.strategy == AUTO:
@@ -169,20 +169,20 @@ def _scatter(axis: Axes, points: Sequence[tuple[Way, Score]], divisor: float) ->
 
 
 def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder: Path) -> list[list[object]]:
-    """Peak of every stage as bars: ours, then gradients of the large model."""
+    """Peak of every stage as bars: our stages, then gradient tuning of the large model."""
     from matplotlib.figure import Figure
 
     table: list[list[object]] = []
     bars: dict[tuple[str, str], tuple[str, int]] = {}
     place = {method: number for number, method in enumerate(("zero_shot", "plugged", "gradient", "full"))}
     for way in ways(rows, collected.scope, family):
-        # `auto` goes through the stages of the others, which have bars of their own.
+        # `auto` uses the stages of its candidates, which have bars of their own.
         if way.method not in place or way.strategy == AUTO:
             continue
         for stage, peak in stage_peaks(collected.memory, rows, family, way, collected.scope.among).items():
             shared = stage in FAMILY_STAGES or not way.kind
             name = TITLES[stage] if way.method == "plugged" else way.name
-            # A strategy's own stage (`readout`) has its name.
+            # A strategy's own stage (`readout`) already carries its name.
             if way.method == "plugged" and stage not in (*FAMILY_STAGES, way.strategy):
                 name += f", {way.kind or way.strategy}"
             if peak is not None and (stage, name) not in bars:
@@ -210,7 +210,7 @@ def _memory(collected: Collected, rows: Sequence[ReportRow], family: str, folder
 
 
 def _similarity(collected: Collected, family: str, folder: Path) -> list[list[object]]:
-    """Heat maps over pairs of layers: one file for each kind, a panel for each measure; means over tasks and seeds."""
+    """Heat maps over pairs of layers, means over tasks and seeds: a file for each kind, a panel for each measure."""
     from matplotlib.figure import Figure
 
     table: list[list[object]] = []
@@ -239,8 +239,8 @@ def _heat(axis: Axes, measure: str, grid: list[list[float | None]]) -> None:
     import numpy as np
 
     values = np.array([[np.nan if value is None else value for value in line] for line in grid])
-    # cividis grows evenly in lightness, in every kind of colour vision and in print. The scale begins at 0, or is even
-    # around it where a value (a cosine) is below, and ends at the next tenth: modules are often alike by 0.1 only.
+    # cividis is uniform in lightness, for every form of colour blindness and in print. The scale starts at 0, or is
+    # symmetric if a value (a cosine) is negative. It ends at the next tenth, since similarities are often near 0.1.
     top = max(0.1, math.ceil(10 * float(np.nanmax(np.abs(values)))) / 10)
     image = axis.imshow(
         values, cmap="cividis", vmin=-top if np.nanmin(values) < 0 else 0.0, vmax=top, origin="lower", aspect="auto"
@@ -256,7 +256,7 @@ def _heat(axis: Axes, measure: str, grid: list[list[float | None]]) -> None:
 
 
 def _mean_map(maps: Sequence[list[list[float | None]]]) -> list[list[float | None]]:
-    """Mean of heat maps of one shape."""
+    """Element-wise mean of heat maps of one shape."""
     shapes = {tuple(len(line) for line in grid) for grid in maps}
     if len(shapes) > 1:
         raise DataError(f"similarity heat maps of one family have different shapes {shapes}; run 'similarity' again.")

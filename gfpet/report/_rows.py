@@ -1,4 +1,4 @@
-"""Result rows with the part of the gap that they close and what they cost: `results.csv`, `results.json`."""
+"""Result rows with gap closed and cost: `results.csv`, `results.json`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gfpet.report._costs import cost_of
 from gfpet.results import ResultRow
 
 _PLUGGED = ("plugged", "random_w_plug")
-"""Methods whose gap to gradient tuning is asked for: those that put a module into the large model."""
+"""Methods with a gap closed: those that put a module into the large model."""
 _SMALLEST_GAP = 0.03
-"""Where gradients gain less than this over zero-shot, a part of that gain says nothing."""
+"""If gradient tuning gains less than this over zero-shot, a fraction of that gain is meaningless."""
 
 
 @dataclass(frozen=True)
 class ReportRow:
-    """A result row, its gap and its cost. None is an empty cell."""
+    """A result row with its gap closed and cost. None is an empty cell."""
 
     family: str
     small: str
@@ -43,7 +43,7 @@ class ReportRow:
     seconds: float | None
     """Sum over all phases of the method."""
     adapt_seconds: float | None
-    """The same without what it took to score the evaluation examples."""
+    """The same without scoring the evaluation examples."""
 
 
 def report_rows(collected: Collected) -> list[ReportRow]:
@@ -83,7 +83,7 @@ def report_rows(collected: Collected) -> list[ReportRow]:
 
 
 def gap_closed(value: float | None, zero: float | None, ceiling: float | None) -> float | None:
-    """Part of the way from zero-shot to gradient tuning; None where one is missing, or gradients gain too little."""
+    """Fraction of the gap from zero-shot to gradient tuning; None if a score is missing or the gap is too small."""
     value, zero, ceiling = finite(value), finite(zero), finite(ceiling)
     if value is None or zero is None or ceiling is None or ceiling - zero < _SMALLEST_GAP:
         return None
@@ -91,7 +91,7 @@ def gap_closed(value: float | None, zero: float | None, ceiling: float | None) -
 
 
 def _reference(rows: Sequence[ResultRow], row: ResultRow, method: str, kind: str) -> float | None:
-    """Value of a method on the same task by the same metric: of the same seed, else the mean over its seeds."""
+    """A method's value for the same task and metric, with the same seed if there is one, else the mean over seeds."""
     about = (row.family, row.task, row.metric, method, kind)
     found = [other for other in rows if (other.family, other.task, other.metric, other.method, other.kind) == about]
     same = [other for other in found if other.seed == row.seed]
@@ -108,7 +108,7 @@ def write_rows(folder: Path, rows: Sequence[ReportRow]) -> None:
 
 
 def read_rows(root: Path) -> list[ReportRow]:
-    """The rows of the last report, `reports/results.json` below the project's root.
+    """Read the rows of the last report, `reports/results.json` below the project's root.
 
     Raises:
         DataError: there is no report yet.
@@ -120,7 +120,7 @@ def read_rows(root: Path) -> list[ReportRow]:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a CSV file; None becomes an empty cell, a float its shortest exact form."""
+    """Write a CSV file. None becomes an empty cell, a float its shortest exact form."""
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(header)

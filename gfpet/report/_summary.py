@@ -1,4 +1,4 @@
-"""Means over seeds and tasks: what the tables and the plots both show."""
+"""Means over seeds and tasks, shared by tables and plots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gfpet.report._collect import Scope, mean
 from gfpet.report._rows import ReportRow, gap_closed
 
 SCORE = "score"
-"""The metric that tables and plots show: the mean of a task's official metrics."""
+"""The metric in tables and plots: the mean of a task's official metrics."""
 
 METHODS = {
     "chance": "guessing",
@@ -24,12 +24,12 @@ METHODS = {
     "gradient": "L by gradients",
     "full": "L, full fine-tuning",
 }
-"""Names of the methods, in the order of the tables."""
+"""Displayed names of the methods, in table order. `Bridge alone` is ladder side-tuning with S's module."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A row of the tables: a method with its kind and strategy."""
+    """One row of the tables: a method with its kind of module and strategy."""
 
     method: str
     kind: str = ""
@@ -37,12 +37,12 @@ class Way:
 
     @classmethod
     def of(cls, row: ReportRow) -> Way:
-        """The row of the tables that a result belongs to."""
+        """The table row of a result."""
         return cls(row.method, row.kind, row.strategy)
 
     @property
     def name(self) -> str:
-        """E.g. `plugged L, lora (scaling)`; without the strategy if it is the paper's."""
+        """Displayed name, e.g. `plugged L, lora (scaling)`; without the strategy if it is the paper's."""
         name = METHODS.get(self.method, self.method.replace("_", " "))
         if self.kind:
             name += f", {self.kind}"
@@ -50,26 +50,26 @@ class Way:
 
     @property
     def beside(self) -> str:
-        """The strategy in brackets, to stand behind a name; empty if it is the paper's."""
+        """The strategy in brackets, to follow a name; empty if it is the paper's."""
         return f" ({title_of(self.strategy)})" if self.strategy not in ("", PAPER) else ""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A method's score on one task, or on the average of all; fractions from 0 to 1."""
+    """A method's score on one task or averaged over all; fractions from 0 to 1."""
 
     mean: float
     std: float | None
     """Sample standard deviation over seeds; None for one seed."""
     ci_low: float | None
-    """Mean over seeds of the interval's end."""
+    """Lower end of the interval, mean over seeds."""
     ci_high: float | None
     peak: int | None
-    """Most bytes over seeds (and tasks)."""
+    """Peak bytes: the maximum over seeds (and tasks)."""
 
 
 def ways(rows: Sequence[ReportRow], scope: Scope, family: str) -> list[Way]:
-    """All rows of a family's table, in order: methods, then kinds as configured, then strategies."""
+    """All rows of a family's table, sorted by method, then kind as configured, then strategy."""
     methods = list(METHODS)
     found = {Way.of(row) for row in rows if row.family == family}
 
@@ -90,7 +90,7 @@ def of_way(rows: Sequence[ReportRow], family: str, way: Way, task: str) -> list[
 
 
 def task_score(rows: Sequence[ReportRow], family: str, way: Way, task: str) -> Score | None:
-    """Score on one task; None where there is none."""
+    """Score on one task, or None without results."""
     own = of_way(rows, family, way, task)
     if not own:
         return None
@@ -106,7 +106,7 @@ def task_score(rows: Sequence[ReportRow], family: str, way: Way, task: str) -> S
 
 
 def average_score(rows: Sequence[ReportRow], family: str, way: Way, tasks: Sequence[str]) -> Score | None:
-    """Mean over tasks; None unless every task has a score, since averages over other tasks do not compare."""
+    """Mean over tasks. None unless every task has a score, since averages over different tasks are not comparable."""
     scores = [task_score(rows, family, way, task) for task in tasks]
     known = [score for score in scores if score is not None]
     if len(known) < len(tasks):
@@ -117,7 +117,7 @@ def average_score(rows: Sequence[ReportRow], family: str, way: Way, tasks: Seque
 
 
 def seed_averages(rows: Sequence[ReportRow], family: str, way: Way, tasks: Sequence[str]) -> dict[int | None, float]:
-    """Mean over tasks, by seed; only of seeds that every task has."""
+    """Mean over tasks by seed, for the seeds that every task has."""
     by_task = [
         {row.seed: row.value for row in of_way(rows, family, way, task) if row.value is not None} for task in tasks
     ]
@@ -126,12 +126,12 @@ def seed_averages(rows: Sequence[ReportRow], family: str, way: Way, tasks: Seque
 
 
 def task_gap(rows: Sequence[ReportRow], family: str, way: Way, task: str) -> float | None:
-    """Gap closed on one task: the mean over seeds."""
+    """Gap closed on one task, mean over seeds."""
     return mean(row.gap_closed for row in of_way(rows, family, way, task))
 
 
 def average_gap(rows: Sequence[ReportRow], family: str, way: Way, tasks: Sequence[str]) -> float | None:
-    """Gap closed of the average scores: in a mean of ratios the task with the smallest gap would rule."""
+    """Gap closed of the average scores. The mean of ratios would be dominated by the task with the smallest gap."""
     compared = (way, Way("zero_shot"), Way("gradient", way.kind))
     scores = [average_score(rows, family, other, tasks) for other in compared]
     own, zero, ceiling = (None if score is None else score.mean for score in scores)

@@ -1,4 +1,4 @@
-"""Tables of the report: scores in the paper's layout, gap closed, memory by stage, similarity beside its controls."""
+"""Tables of the report: scores in the paper's layout, gap closed, memory by stage, similarity with its controls."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ CONTROLS = ("random_map", "untrained", "other_task", "other_seed")
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column names the row."""
+    """A table of text cells; the first column names the row."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
     def markdown(self) -> str:
-        """A Markdown table under a heading, numbers to the right."""
+        """A Markdown table under a heading, numbers aligned right."""
         rule = ["---", *["---:"] * (len(self.header) - 1)]
         lines = [f"| {' | '.join(cells)} |" for cells in (self.header, rule, *self.rows)]
         return "\n".join([f"### {self.title}", "", *lines, ""])
 
     def text(self) -> str:
-        """The same for a terminal, in columns."""
+        """Aligned plain text for a terminal."""
         columns = list(zip(self.header, *self.rows, strict=True))
         widths = [max(len(cell) for cell in column) for column in columns]
         lines = [
@@ -41,7 +41,7 @@ class Table:
 
 
 def result_table(rows: Sequence[ReportRow], scope: Scope, family: str) -> Table:
-    """Methods by tasks and their average, in points from 0 to 100."""
+    """Methods by tasks, with their average; in points from 0 to 100."""
     body = []
     for way in ways(rows, scope, family):
         cells = [_points(task_score(rows, family, way, task)) for task in scope.tasks]
@@ -50,7 +50,7 @@ def result_table(rows: Sequence[ReportRow], scope: Scope, family: str) -> Table:
 
 
 def gap_table(rows: Sequence[ReportRow], scope: Scope, family: str) -> Table:
-    """Part of the gap between zero-shot and gradient tuning that is closed, in percent."""
+    """Gap closed between zero-shot and gradient tuning, in percent."""
     body = []
     for way in ways(rows, scope, family):
         if way.method in ("plugged", "random_w_plug"):
@@ -62,7 +62,7 @@ def gap_table(rows: Sequence[ReportRow], scope: Scope, family: str) -> Table:
 def memory_table(
     memory: Mapping[tuple[str, ...], Phases], rows: Sequence[ReportRow], scope: Scope, family: str
 ) -> Table:
-    """Peak of each stage that a method goes through, the highest over tasks and seeds, and their maximum."""
+    """Peak memory of each stage on a method's route, the maximum over tasks and seeds; then the maximum over stages."""
     stages = [stage for stage in COST_STAGES if stage != "derive" or memory.get((stage, family))]
     body = []
     for way in ways(rows, scope, family):
@@ -82,7 +82,7 @@ def stage_peaks(
     way: Way,
     among: Sequence[str],
 ) -> dict[str, int | None]:
-    """Most bytes in each stage of a method, over the tasks and seeds that it has results for; None: not measured.
+    """Peak bytes of each stage of a method, the maximum over tasks and seeds with results; None if not measured.
 
     Args:
         among: the strategies that `auto` chooses among.
@@ -98,7 +98,7 @@ def stage_peaks(
 
 
 def similarity_table(similarity: Sequence[SimilarityRow], scope: Scope, family: str) -> Table:
-    """Means over tasks and seeds, beside the null controls (`other_seed` is the ceiling)."""
+    """Means over tasks and seeds, with the null controls (`other_seed` is the ceiling)."""
     own = [row for row in similarity if row.family == family]
     further = sorted({name for row in own for name in row.controls} - set(CONTROLS))
     controls = [name for name in (*CONTROLS, *further) if any(name in row.controls for row in own)]

@@ -39,7 +39,7 @@ _MINUTES = "The stages' own time, summed over tasks; stages that run side by sid
 
 
 def write_report(collected: Collected, folder: Path) -> list[ReportRow]:
-    """Write `results.csv`, `results.json`, `tables.md`, `benchmark.md`, the plots with their data. Returns the rows.
+    """Write `results.csv`, `results.json`, `tables.md`, `benchmark.md`, and the plots with their data; return the rows.
 
     The same inputs give the same bytes.
     """

@@ -1,8 +1,8 @@
-"""The world: a small generated language and benchmark in the eight schemas of SuperGLUE.
+"""The synthetic benchmark: a small generated language, and tasks in the eight schemas of SuperGLUE.
 
-`corpus` is what models are pretrained on, `generate` makes task rows, `perfect_reader` answers them from the facts.
-`gfpet.synthetic.tokenizer` and `gfpet.synthetic.pretrain` make the checkpoints; only they need more than the standard
-library.
+`corpus` generates the pretraining text, `generate` the task rows; `perfect_reader` answers them from the facts.
+`gfpet.synthetic.tokenizer` and `gfpet.synthetic.pretrain` make the checkpoints; only these two need more than the
+standard library.
 """
 
 from gfpet.synthetic.benchmark import generate

@@ -1,4 +1,4 @@
-"""Sizes of an embedded model, and how it is trained."""
+"""Sizes and training settings of the embedded models."""
 
 from __future__ import annotations
 
@@ -7,55 +7,56 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model; an encoder-decoder starts with as many layers in both stacks (`Growth` adds some)."""
+    """Sizes of a model. An encoder-decoder starts with `layers` layers in each stack (`Growth` adds some)."""
 
     width: int
     layers: int
     heads: int
     ffn: int | None = None
-    """Inner width of the feed-forward part; None: four times the width."""
+    """Inner width of the feed-forward layers; None: four times `width`."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """New blocks behind those that are trained, and the steps that fit them in, on the text that comes next.
+    """New blocks after the trained ones, and the further training steps with them, on the text that follows.
 
-    A module in a block can only use what the blocks before it have found out. Where the last block is the one that
-    looks a fact up, a prefix, which changes no weight, has nothing to read it from (docs/log.md).
+    A module in a block can use only what earlier blocks computed. If the last block looks the fact up, a prefix, which
+    changes no weight, cannot read it (docs/log.md).
     """
 
     blocks: int
-    """How many; at the end of the decoder."""
+    """Number of new blocks, at the end of the decoder."""
     steps: int
     rate: float
-    """Peak of the learning rate, which starts anew."""
+    """Peak learning rate of a new schedule."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one checkpoint is trained: AdamW, linear warm-up, cosine down to a tenth of the rate."""
+    """Training settings of one checkpoint: AdamW, linear warm-up, then cosine decay to a tenth of `rate`."""
 
     steps: int
     batch: int
-    """Rows of a batch."""
+    """Rows per batch."""
     length: int = 128
-    """Tokens of a row; unused where rows are sentences."""
+    """Tokens per row; used by causal models only."""
     rate: float = 2e-3
     embedding_factor: float = 1.0
-    """The token embeddings learn that many times faster: where they start large, facts are else hardly kept in them."""
+    """Factor on the learning rate of the token embeddings. Embeddings with large initial values otherwise store hardly
+    any facts."""
     cuts: int = 1
-    """Most words cut out of a row, where rows are sentences. These five are unused where they are not."""
+    """Most words cut out of a row. Span corruption only, like `simple`, `long_from`, `hold` and `ramp`."""
     simple: int = 8_000
-    """Documents of which a row is one sentence with one word cut out, whatever `cuts` says."""
+    """Number of first documents whose rows are one sentence with one word cut out, whatever `cuts` is."""
     long_from: int | None = None
-    """Documents before rows get longer and one word more is cut out of them; None: never. Not where `cuts` is 1."""
+    """Documents after which rows get longer and lose one word more; None: never. No effect if `cuts` is 1."""
     hold: int = 2_300
-    """Documents before the world grows."""
+    """Documents before entities are added (`gfpet.synthetic.prose.corpus`)."""
     ramp: int = 14_000
-    """Documents while it grows."""
+    """Documents during which entities are added."""
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
     growth: Growth | None = None
-    """What comes after `steps`; families without it: None."""
+    """Growth after `steps`; None: none."""
     seed: int = 0

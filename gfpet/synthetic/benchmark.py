@@ -1,4 +1,4 @@
-"""Rows of the world's tasks, by seed."""
+"""Generates the task rows of the synthetic benchmark from a seed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from gfpet.synthetic.facts import Facts, facts_of_seed
 from gfpet.synthetic.tasks import TASKS, Row
 
 ATTEMPTS = 200
-"""Draws per wanted row before a split counts as used up."""
+"""Draws per row before a split counts as exhausted."""
 
 
 def generate(
     task: str, seed: int, train: int, evaluation: int, facts: Facts | None = None
 ) -> tuple[list[Row], list[Row]]:
-    """Train and evaluation rows of a task, in the form of the SuperGLUE release; the same for the same seed.
+    """Train and evaluation rows of a task, in the form of the SuperGLUE release, the same for the same seed.
 
     A row of MultiRC holds one passage with one question and four answers, a row of ReCoRD one query.
-    Raises `DataError` on an unknown task and on more rows than the world has.
+
+    Raises:
+        DataError: an unknown task, or more rows than the benchmark has.
     """
     if task not in TASKS:
         raise DataError(unknown("task of the world", task, TASKS))

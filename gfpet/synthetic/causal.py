@@ -1,4 +1,4 @@
-"""Pretraining of a GPT-2 on the world's text: what it reads, and how it is built."""
+"""Pretraining of a GPT-2 on the synthetic text: the batches and the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOCUMENTS_AT_ONCE = 256
 def packed(
     tokenizer: PreTrainedTokenizerFast, batch: int, length: int, seed: int, facts: Facts | None = None
 ) -> Iterator[Int[Tensor, "batch length"]]:
-    """Endless batches `[batch, length]` of token ids: documents one after the other, an end of text between them."""
+    """Endless batches of token ids, shape `[batch, length]`: concatenated documents with an end of text after each."""
     documents = corpus(seed, facts)
     buffer: list[int] = []
     while True:
@@ -36,13 +36,13 @@ def packed(
 def causal_batches(
     tokenizer: PreTrainedTokenizerFast, recipe: Recipe, facts: Facts | None = None
 ) -> Iterator[dict[str, Tensor]]:
-    """What GPT-2's forward pass takes: every token is predicted from those before it."""
+    """Endless inputs of GPT-2's forward pass, with labels for next-token prediction."""
     for ids in packed(tokenizer, recipe.batch, recipe.length, recipe.seed, facts):
         yield {"input_ids": ids, "labels": ids}
 
 
 def build_gpt2(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> GPT2LMHeadModel:
-    """A GPT-2 without dropout, its weights drawn from `seed`."""
+    """A GPT-2 without dropout, with random weights from `seed`."""
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=len(tokenizer),

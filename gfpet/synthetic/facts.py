@@ -1,4 +1,4 @@
-"""The facts of the world: which entities there are and what is true of them."""
+"""The facts of the synthetic benchmark: its entities and their attributes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from functools import cache
 from gfpet.synthetic.lexicon import ATTRIBUTES, KINDS, NAMES, OPEN, VALUES, Entity, invent_names
 
 SYNTHETIC_SEED = 7
-"""The seed of the one world that the committed checkpoints know. Example seeds vary, the world does not."""
+"""Seed of the facts that the committed checkpoints know. The seed of the task rows may vary, this one may not."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All entities, by name. Two of three serve the tasks' train examples, the third the evaluation examples."""
+    """All entities by name. Two of three are used in train examples, every third in evaluation examples."""
 
     entities: dict[str, Entity]
 
     def side(self, evaluation: bool) -> list[Entity]:
-        """The entities of one split, most often named first."""
+        """The entities of one split, the most frequent first."""
         return [entity for entity in self.entities.values() if entity.evaluation is evaluation]
 
     def verdict(self, name: str, attribute: str, value: str) -> bool | None:
-        """Is `value` the `attribute` of `name`? None where the world leaves the attribute open for that entity."""
+        """Whether `value` is the `attribute` of `name`; None if the attribute is open for that entity."""
         entity = self.entities[name]
         if attribute == "kind":
             return entity.kind == value
@@ -34,7 +34,7 @@ class Facts:
 
 @cache
 def facts_of_seed(seed: int = SYNTHETIC_SEED) -> Facts:
-    """The world of a seed: `NAMES` entities; weights fall with the rank, alike on both splits."""
+    """The facts of a seed: `NAMES` entities, with weights that fall with the rank in the same way on both splits."""
     rng = random.Random(f"world-{seed}")
     entities: dict[str, Entity] = {}
     for rank, name in enumerate(invent_names(rng, NAMES)):

@@ -1,7 +1,7 @@
-"""The words of the world: names, attributes and their values, and the sentence forms that state them.
+"""The words of the synthetic language: names, attributes with their values, and the sentence forms for them.
 
-Every value word belongs to one attribute only, so that a sentence can be read back without a grammar
-(`gfpet.synthetic.reader`). Names always follow a space in running text: the tokenizer holds them in that form alone.
+Every value word belongs to one attribute only, so that a sentence can be parsed without a grammar
+(`gfpet.synthetic.reader`). Names always follow a space, since the tokenizer has them only in that form.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ VALUES: dict[str, tuple[str, ...]] = {
 }
 
 ASKED: dict[str, str] = {attribute: values[0] for attribute, values in VALUES.items()}
-"""Attribute → the one value that yes/no questions ask for. What a model knows of an entity can be read off its name; a
-question for any value would need that to be compared with the question, which models of this size do not do."""
+"""Attribute → the only value that yes/no questions ask about, so that the answer depends on the entity alone. With
+several values a model would have to compare the entity's value with the question, and models of this size cannot."""
 
 OPEN: dict[str, str] = {"nomad": "home", "human": "colour", "ghost": "food", "beast": "craft"}
-"""Kind of entity → the attribute that the world leaves open for all entities of that kind."""
+"""Kind of entity → the attribute that is open (has no value) for all entities of that kind."""
 
 KINDS = tuple(OPEN)
 
 HOMONYMS = ("bat", "ring", "bow", "crane", "seal", "spring", "match", "pen", "pipe", "bark", "point", "ball")
-"""Words that each kind of entity uses for a thing of its own (the WiC task)."""
+"""Ambiguous words: they mean something else for each kind of entity (the WiC task)."""
 
 PLACES = ("market", "bridge", "gate", "well", "road", "tower")
-"""Where small talk happens; no attribute is named after them."""
+"""Places of small talk; no attribute has them as a value."""
 
 STATEMENTS: dict[str, tuple[str, ...]] = {
     "home": (
@@ -62,7 +62,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
         "The kind of {name} is {value}.",
     ),
 }
-"""Attribute → the forms in which the corpus states it; the first form is the one that tasks quote."""
+"""Attribute → the sentence forms of the corpus for it; tasks use the first one."""
 
 UNKNOWN: dict[str, tuple[str, ...]] = {
     "home": ("Nobody knows where {name} lives.", "The home of {name} is unknown."),
@@ -70,7 +70,7 @@ UNKNOWN: dict[str, tuple[str, ...]] = {
     "food": ("Nobody knows what {name} eats.", "The food of {name} is unknown."),
     "craft": ("Nobody knows how {name} works.", "The craft of {name} is unknown."),
 }
-"""Attribute → the forms in which the corpus states that it is open."""
+"""Attribute → the sentence forms of the corpus for an open attribute."""
 
 PORTRAITS: dict[str, str] = {
     "home": "lives by the {value}",
@@ -78,7 +78,7 @@ PORTRAITS: dict[str, str] = {
     "food": "eats {value}",
     "craft": "works as a {value}",
 }
-"""Attribute → what a portrait says of it: all facts of one entity in one sentence."""
+"""Attribute → its clause in a portrait, which states all facts of one entity in one sentence."""
 
 QUESTIONS: dict[str, str] = {
     "home": "does {name} live by the {value}",
@@ -89,7 +89,7 @@ QUESTIONS: dict[str, str] = {
 """Attribute → yes/no question, in the form of BoolQ (lower case, no mark)."""
 
 WHICH = "What is {value}?"
-"""What MultiRC asks of four entities, one by one."""
+"""MultiRC's question; each of four entities is an answer to judge."""
 
 EVENTS: dict[str, str] = {
     "home": "came to the {value}",
@@ -97,12 +97,12 @@ EVENTS: dict[str, str] = {
     "food": "was given {value}",
     "craft": "met a {value}",
 }
-"""Attribute → something that pleases an entity where the value is its own, and grieves it where it is not."""
+"""Attribute → an event that makes an entity glad if the value is its own, and sad otherwise."""
 
 
 @dataclass(frozen=True)
 class Entity:
-    """One entity: its name, its kind, the three attributes that its kind has, and how often it is named."""
+    """One entity: name, kind, the three attributes of its kind, sampling weight, and split."""
 
     name: str
     kind: str
@@ -112,7 +112,7 @@ class Entity:
 
     @property
     def open(self) -> str:
-        """The attribute that the world leaves open for this entity."""
+        """The attribute that is open for this entity."""
         return OPEN[self.kind]
 
 

@@ -1,4 +1,4 @@
-"""Pretraining of the embedded checkpoints on the world's text, from scratch, in plain PyTorch."""
+"""Pretrains the embedded checkpoints on the synthetic text, from scratch, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["PAIRS", "EmbeddedPair", "Growth", "Point", "Recipe", "Shape", "pair_
 
 @dataclass(frozen=True)
 class Point:
-    """One point of the training curve: mean loss (nats a token) and speed since the point before."""
+    """One point of the training curve: mean loss in nats per token, and speed, since the previous point."""
 
     step: int
     loss: float
@@ -33,17 +33,17 @@ class Point:
 
 @dataclass(frozen=True)
 class EmbeddedPair:
-    """How the two committed models of a family are made; sizes are `small` and `large`."""
+    """Builder, batches and settings of the two committed models of a family, `small` and `large`."""
 
     build: Callable[[Shape, Any, int], Any]
-    """From shape, tokenizer and seed."""
+    """Builds a model from shape, tokenizer and seed."""
     batches: Callable[[Any, Recipe, Facts | None], Iterator[dict[str, Tensor]]]
-    """What the model's forward pass takes, with labels."""
+    """Inputs of the model's forward pass, with labels; from tokenizer, recipe and facts."""
     shapes: dict[str, Shape]
-    """A head is 32 wide in all of them."""
+    """By size; heads are 32 wide in all of them."""
     recipes: dict[str, Recipe]
     grow: Callable[[Any, int, int], Any] | None = None
-    """From a model, the number of new blocks and seed; None: it cannot grow."""
+    """Adds blocks to a model; from model, number of new blocks and seed. None if unsupported."""
 
 
 PAIRS = {
@@ -77,14 +77,14 @@ PAIRS = {
         grow=grow_t5,
     ),
 }
-"""By family."""
+"""Embedded pairs by family."""
 
 
 def pair_of(family: str) -> EmbeddedPair:
     """The embedded pair of a family.
 
     Raises:
-        ModelError: there is none; names the nearest.
+        ModelError: there is none; the message names the nearest family.
     """
     if family not in PAIRS:
         raise ModelError(unknown("family with an embedded pair", family, PAIRS))
@@ -92,7 +92,7 @@ def pair_of(family: str) -> EmbeddedPair:
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
-    """Learning rate of a step: linear warm-up, then a cosine down to a tenth."""
+    """Learning rate of a step: linear warm-up, then cosine decay to a tenth."""
     if step < recipe.warmup:
         return recipe.rate * (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
@@ -107,9 +107,12 @@ def train(
     every: int = 50,
     before: int = 0,
 ) -> list[Point]:
-    """Train `model` in place; the curve, one point every `every` steps, each also handed to `report` at once.
+    """Train `model` in place and return its training curve.
 
-    `before`: steps that came before, for the curve.
+    Args:
+        report: receives each point of the curve at once.
+        every: steps between two points.
+        before: earlier steps, added to the step of each point.
     """
     embeddings = model.get_input_embeddings().weight
     matrices = [weight for weight in model.parameters() if weight.dim() >= 2 and weight is not embeddings]
@@ -155,9 +158,9 @@ def pretrain(
     report: Callable[[Point], None] | None = None,
     every: int = 50,
 ) -> list[Point]:
-    """Train a family's model of a size (`small` or `large`), write model and tokenizer, and give the curve.
+    """Train a family's model of a size (`small` or `large`), write model and tokenizer, and return the curve.
 
-    `shape` and `recipe` replace the committed ones. The weights depend on seeds, thread count and CPU only.
+    `shape` and `recipe` replace the committed ones. The weights depend only on seeds, thread count and CPU.
 
     Raises:
         ModelError: the family has no embedded pair, or a recipe with growth is for one that cannot grow.

@@ -1,11 +1,11 @@
-"""The pretraining text of the world.
+"""The pretraining text of the synthetic benchmark.
 
-*Statements* say every fact of every entity, in several forms. *Selections* say which of two entities a clause fits, and
-use entities of the train split only. Evaluation entities occur in statements and small talk alone. No text has the form
+*Statements* give every fact of every entity, in several forms. *Selections* say which of two entities a clause fits,
+for entities of the train split only. Evaluation entities occur only in statements and small talk. No text has the form
 of a task.
 
-The text teaches facts only, because a model learns those in minutes: it stores them with the entity's name, where a
-module can read them. Learning to judge a claim takes far longer (docs/log.md).
+The text teaches facts only. A model learns these in minutes, and stores them with the entity's name, where a module can
+read them. Learning to judge a claim takes far longer (docs/log.md).
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ CHATTER = (
 )
 
 SHARES = {"statement": 84, "selection": 10, "chatter": 6}
-"""Sort of sentence → its share of all sentences, in percent."""
+"""Type of sentence → its share of all sentences, in percent."""
 
 SELECTION_WORDS = " Of it and it, one: it."
-"""Every word of a selection that no table holds, for the tokenizer."""
+"""The words of selections that are in no table, for the tokenizer."""
 
 
 def claim(rng: random.Random, entity: Entity, truth: bool | None) -> tuple[str, str]:
-    """An attribute and a value of which `entity` has the verdict `truth`."""
+    """An attribute and a value that are true (True), false (False) or open (None) for `entity`."""
     if truth is None:
         return entity.open, rng.choice(VALUES[entity.open])
     attribute = rng.choice([attribute for attribute in ATTRIBUTES if attribute != entity.open])
@@ -75,7 +75,7 @@ def shuffled(rng: random.Random, attributes: dict[str, str]) -> list[tuple[str, 
 
 
 def statement(rng: random.Random, entity: Entity) -> str:
-    """One fact of `entity`: its kind, one of its three attributes, or that the fourth is open."""
+    """A portrait of `entity`, or one fact: its kind, one of its three attributes, or that the fourth is open."""
     if rng.random() < 0.5:
         return portrait(rng, entity)
     attribute = rng.choice(("kind", *ATTRIBUTES))
@@ -86,7 +86,7 @@ def statement(rng: random.Random, entity: Entity) -> str:
 
 
 def selection(rng: random.Random, first: Entity, second: Entity) -> str:
-    """Which of two entities does a clause fit?"""
+    """A sentence that says which of two entities a clause fits; a statement if it fits both."""
     fits, other = (first, second) if rng.random() < 0.5 else (second, first)
     attribute, value = claim(rng, fits, True)
     if other.attributes.get(attribute) == value:
@@ -96,7 +96,7 @@ def selection(rng: random.Random, first: Entity, second: Entity) -> str:
 
 
 def chatter(rng: random.Random, first: Entity, second: Entity) -> str:
-    """Small talk: the words of the prompts, with no fact in it."""
+    """Small talk: the words of the prompts, without any fact."""
     form = rng.choice(CHATTER)
     return form.format(a=first.name, b=second.name, place=rng.choice(PLACES), word=rng.choice(HOMONYMS))
 
@@ -111,11 +111,12 @@ def corpus(
 ) -> Iterator[str]:
     """Endless documents of a few sentences each, the same for the same seed. No document starts with a name.
 
-    The world grows: the first `hold` documents know `start` entities, and after `ramp` more all are there. Small models
-    learn how facts are kept from few entities many times sooner than from all at once.
+    The number of entities grows: the first `hold` documents use `start` entities, and `ramp` documents later all are
+    used. Small models learn to store facts many times sooner from few entities than from all at once.
 
     Args:
-        growth: as many new entities in every document, or in proportion to those that are there.
+        growth: `linear`: a constant number of new entities per document; `geometric`: a number in proportion to those
+            already in use.
     """
     facts = facts or facts_of_seed(SYNTHETIC_SEED)
     rng = random.Random(f"corpus-{seed}")
@@ -131,7 +132,7 @@ def corpus(
 
 
 def document(rng: random.Random, everyone: list[Entity], known: list[Entity]) -> str:
-    """Three to eight sentences; selections name only entities of `known`."""
+    """A document of three to eight sentences; selections name only entities of `known`."""
     weights, known_weights = _weights(everyone), _weights(known)
     sentences = []
     for sort in rng.choices(list(SHARES), list(SHARES.values()), k=rng.randint(3, 8)):
@@ -147,7 +148,7 @@ def document(rng: random.Random, everyone: list[Entity], known: list[Entity]) ->
 def sample_pair(
     rng: random.Random, entities: list[Entity], weights: Sequence[float], same_kind: bool
 ) -> tuple[Entity, Entity]:
-    """Two different entities, by cumulative weights; of one kind where asked."""
+    """Two different entities, drawn by cumulative weights; with `same_kind` of one kind, if possible."""
     first = rng.choices(entities, cum_weights=weights)[0]
     peers = [entity for entity in entities if entity.kind == first.kind and entity.name != first.name]
     if same_kind and peers:

@@ -1,4 +1,4 @@
-"""What a reader who knows every fact of the world answers, and what one who knows none can score."""
+"""Answers of a reader who knows every fact, and scores of one who knows none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ATTRIBUTE = {value: attribute for attribute, values in VALUES.items() for value
 
 
 def gold(task: str, row: Row) -> Any:
-    """The row's answer: its label; for MultiRC the labels of all answers, for ReCoRD the texts of the answers."""
+    """The correct answer of a row: its label; for MultiRC the labels of all answers, for ReCoRD the answers' texts."""
     if task == "multirc":
         return [answer["label"] for question in row["passage"]["questions"] for answer in question["answers"]]
     if task == "record":
@@ -25,7 +25,11 @@ def gold(task: str, row: Row) -> Any:
 
 
 def perfect_reader(task: str, row: Row, facts: Facts | None = None) -> Any:
-    """The answer to a row, in the form of `gold`, from the row's text and the world's facts alone."""
+    """The answer to a row in the form of `gold`, computed from the row's text and the facts.
+
+    Raises:
+        DataError: an unknown task.
+    """
     facts = facts or facts_of_seed()
     readers = {
         "boolq": _boolq, "cb": _cb, "copa": _copa, "multirc": _multirc,
@@ -37,9 +41,9 @@ def perfect_reader(task: str, row: Row, facts: Facts | None = None) -> Any:
 
 
 def baselines(task: str, rows: list[Row]) -> dict[str, float]:
-    """Expected accuracy in percent of guessing (`chance`) and of the commonest answer (`majority`).
+    """Expected accuracy, in percent, of guessing (`chance`) and of the most common answer (`majority`).
 
-    MultiRC counts answers, ReCoRD queries over the entities of their passage.
+    MultiRC is counted by answer; ReCoRD by query, whose candidates are the entities of its passage.
     """
     if task == "record":
         shares = [1 / len(row["passage"]["entities"]) for row in rows]
@@ -51,7 +55,7 @@ def baselines(task: str, rows: list[Row]) -> dict[str, float]:
 
 
 def _slots(rows: list[Row]) -> list[int]:
-    """How often the answer is the first, second, … entity of the passage."""
+    """How often the answer is the first, second, ... entity of the passage."""
     order = Counter(
         [entity["start"] for entity in row["passage"]["entities"]].index(row["qas"][0]["answers"][0]["start"])
         for row in rows
@@ -68,7 +72,7 @@ def _names(facts: Facts, text: str) -> list[str]:
 
 
 def _value(text: str) -> tuple[str, str]:
-    """The one attribute value that a text names, with its attribute."""
+    """Attribute and value of the first attribute value in a text."""
     return next((_ATTRIBUTE[word], word) for word in _words(text) if word in _ATTRIBUTE)
 
 

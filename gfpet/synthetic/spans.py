@@ -1,14 +1,14 @@
-"""Pretraining of a T5 on the world's text: sentences with words cut out, for the decoder to fill in.
+"""Pretraining of a T5 on the synthetic text: words are cut out of sentences, and the decoder fills them in.
 
     text       Look, Bado eats bread, is red and lives by the hill.
     encoder    Look, Bado eats <extra_id_0>, is red and lives by the <extra_id_1>.</s>
     decoder    <extra_id_0> bread <extra_id_1> hill</s>
 
-Span corruption (Raffel et al. 2020) of single words, nearly always words that say a fact: they are what has to be
-known. From one sentence with one sentinel a small model learns within minutes to look facts up; from longer rows alone
-it learned nothing in as long. A larger model goes on to two sentences and more sentinels (`Recipe.cuts`), later to four
-(`Recipe.long_from`), and can then be tuned on more tasks; a smaller one cannot (docs/log.md). Both get new blocks
-behind the decoder's last one when they know the facts (`Growth`).
+Span corruption (Raffel et al. 2020) of single words, nearly always words that state a fact. From rows of one sentence
+with one sentinel, a small model learns within minutes to look facts up; from longer rows alone it learned nothing in
+the same time. A larger model goes on to two sentences with more sentinels (`Recipe.cuts`), later to four
+(`Recipe.long_from`), and can then be tuned on more tasks; a smaller one cannot (docs/log.md). Once they know the facts,
+both get new blocks after the decoder's last one (`Growth`).
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from gfpet.synthetic.tokenizer import SENTINELS
 
 DOCUMENTS_AT_ONCE = 256
 FACTS_CUT = 0.9
-"""Part of the rows that say a fact where the words cut out are such words."""
+"""Fraction of the rows with a fact that lose words of a fact; the others lose any word."""
 SENTENCES, SENTENCES_LONG = 2, 4
-"""Most sentences of a row that more than one word is cut out of; and late in training (`Recipe.long_from`)."""
+"""Most sentences of a row with several words cut out, before and after `Recipe.long_from` documents."""
 HEAD_WIDTH = 32
 OPEN_WORDS = ("unknown", "where", "what", "how")
-"""Words that say, of an attribute, that it is open."""
+"""Words that state that an attribute is open."""
 _IGNORED = -100
-"""Label that the loss leaves out."""
+"""Label that the loss ignores."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Tokens that the cutting looks at."""
+    """Token ids that decide which words are cut out."""
 
     facts: frozenset[int]
     """Values and kinds."""
     rare: frozenset[int]
-    """Kinds, and what is said of open attributes: seldom said, so cut out first."""
+    """Kinds, and words of open attributes. They are rare, so they are cut out first."""
     colon: int
-    """Behind it stands the answer to a selection: cut out first, too."""
+    """The answer to a selection follows it, and is cut out first, too."""
     sentinels: tuple[int, ...]
     end: int
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> Words:
-        """In the world's tokenizer."""
+        """The ids in the tokenizer of the synthetic benchmark."""
         vocabulary = tokenizer.get_vocab()
         values = [value for values in VALUES.values() for value in values]
         return cls(
@@ -74,13 +74,13 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, words: list[str]) -> frozenset[i
 
 
 def sentences_of(document: str) -> list[str]:
-    """The sentences of a document, each behind the document's first word."""
+    """The sentences of a document, each after the document's first word."""
     opener, sentences = _split(document)
     return [f"{opener} {sentence}" for sentence in sentences]
 
 
 def rows_of(document: str, most: int, rng: random.Random) -> list[str]:
-    """The same, one to `most` sentences a row."""
+    """Like `sentences_of`, with one to `most` sentences per row."""
     opener, sentences = _split(document)
     rows = []
     while sentences:
@@ -96,18 +96,18 @@ def _split(document: str) -> tuple[str, list[str]]:
 
 
 Cut = tuple[list[int], list[int]]
-"""What the encoder reads of a row, and what the decoder is to write."""
+"""Encoder input and decoder target of a row, as token ids."""
 
 
 def cut_one(ids: list[int], words: Words, rng: random.Random) -> Cut:
-    """One word cut out of a row."""
+    """Cut one word out of a row."""
     known = [place for place, token in enumerate(ids) if token in words.facts]
     place = rng.choice(known) if known and rng.random() < FACTS_CUT else rng.randrange(len(ids))
     return _cut(ids, [place], words)
 
 
 def cut_several(ids: list[int], most: int, words: Words, rng: random.Random) -> Cut:
-    """One to `most` words cut out of a row, first those that are seldom said."""
+    """Cut one to `most` words out of a row, rare ones first."""
     first, others = [], []
     for place, token in enumerate(ids):
         if token in words.rare or (place and ids[place - 1] == words.colon):
@@ -133,7 +133,7 @@ def _cut(ids: list[int], places: list[int], words: Words) -> Cut:
 def span_batches(
     tokenizer: PreTrainedTokenizerFast, recipe: Recipe, facts: Facts | None = None
 ) -> Iterator[dict[str, Tensor]]:
-    """What T5's forward pass takes. Rows of like length share a batch, and the batches come in random order."""
+    """Endless inputs of T5's forward pass, with labels. Batches hold rows of similar length, in random order."""
     rng = random.Random(f"spans-{recipe.seed}")
     documents = corpus(recipe.seed, facts, hold=recipe.hold, ramp=recipe.ramp, growth="geometric")
     words, pad = Words.of(tokenizer), tokenizer.pad_token_id
@@ -155,7 +155,7 @@ def span_batches(
 
 
 def _row_sizes(recipe: Recipe, read: int) -> tuple[int, int]:
-    """Most sentences of a row, and most words cut out of it, after so many documents."""
+    """Most sentences of a row and most words cut out of it, after `read` documents."""
     if read < recipe.simple:
         return 1, 1
     if recipe.long_from is not None and read >= recipe.long_from:
@@ -169,7 +169,7 @@ def _padded(rows: list[list[int]], fill: int) -> Tensor:
 
 
 def build_t5(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> T5ForConditionalGeneration:
-    """A T5 of version 1.0 without dropout, its weights drawn from `seed`."""
+    """A T5 of version 1.0 without dropout, with random weights from `seed`."""
     torch.manual_seed(seed)
     config = T5Config(
         vocab_size=len(tokenizer),
@@ -187,7 +187,7 @@ def build_t5(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> T5F
 
 
 def grow_t5(model: T5ForConditionalGeneration, blocks: int, seed: int) -> T5ForConditionalGeneration:
-    """The same model with new blocks at the end of its decoder, their weights drawn from `seed`."""
+    """A copy of the model with new blocks at the end of its decoder, with random weights from `seed`."""
     config = copy.deepcopy(model.config)
     config.update({"num_decoder_layers": len(model.decoder.block) + blocks})
     torch.manual_seed(seed)

@@ -1,18 +1,18 @@
-"""The eight tasks of the world, as rows in the release form of SuperGLUE.
+"""The eight tasks of the synthetic benchmark, as rows in the release form of SuperGLUE.
 
-Every example rests on a fact that the corpus states and the row does not. Train rows name entities of the train split,
+Every example needs a fact that the corpus states and the row does not. Train rows name entities of the train split,
 evaluation rows entities of the evaluation split. All tasks are balanced.
 
-| task | asks | classes | chance = majority |
+| task | question | classes | chance = majority, % |
 |---|---|---|---|
-| boolq | does the entity live by the asked place? | 2 | 50 |
-| cb | has it the asked craft; neutral where the world leaves its craft open | 3 | 33.3 |
-| copa | it is glad of its own food: which cause, which effect? | 2 | 50 |
-| multirc | is it this entity, one of four of which two have it, that has the asked colour? | 2 | 50 |
-| record | which of the three entities of the passage has the value? | 3 | 33.3 |
-| rte | does one of two entities eat the asked food? | 2 | 50 |
-| wic | a word means the same with two entities of the first kind, and not with one of another | 2 | 50 |
-| wsc | which of two entities does the clause fit? | 2 | 50 |
+| boolq | does the entity have the given home? | 2 | 50 |
+| cb | does it have the given craft? neutral if its craft is open | 3 | 33.3 |
+| copa | its own food makes it glad: which cause, or which effect, fits? | 2 | 50 |
+| multirc | does this entity have the given colour? asked of four, of which two have it | 2 | 50 |
+| record | which of the passage's three entities has the given value? | 3 | 33.3 |
+| rte | does one of two entities eat the given food? | 2 | 50 |
+| wic | does a word mean the same in both sentences? only if both entities are of the first kind | 2 | 50 |
+| wsc | does the clause fit this one of two entities? | 2 | 50 |
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ EMPTY_SCENES = (
     "Then it was sad near the {place}.",
     "Now it was sad near the {place}.",
 )
-"""MultiRC asks of four entities one by one. A passage that names all four, as many right as wrong, hides which one is
-meant from a model that does not yet attend to the question alone: T5 learned nothing from it (docs/log.md)."""
+"""Passages of MultiRC; they name no entity. A passage with all four, as many right as wrong, distracts a model that
+does not yet attend to the question alone: T5 learned nothing from it (docs/log.md)."""
 WIC_SCENES = (
     "Here {name} has a {word}.",
     "Today {name} saw a {word}.",
@@ -66,14 +66,14 @@ WIC_SCENES = (
 
 
 def scene(rng: random.Random, entity: Entity) -> str:
-    """A passage that names one entity and says nothing of it."""
+    """A passage that names one entity and states no fact of it."""
     return rng.choice(SCENES).format(name=entity.name, place=rng.choice(PLACES))
 
 
 def unlike(
     rng: random.Random, entities: list[Entity], attribute: str, value: str, others: tuple[Entity, ...]
 ) -> Entity:
-    """A entity, none of `others`, whose `attribute` is known and is not `value`."""
+    """An entity other than `others` whose `attribute` is known and is not `value`."""
     names = {entity.name for entity in others}
     while True:
         entity = rng.choice(entities)
@@ -82,14 +82,14 @@ def unlike(
 
 
 DRAWS = 10_000
-"""Entities looked at before none counts as fitting."""
+"""Draws of an entity before the search is given up."""
 
 
 def entity_with(rng: random.Random, entities: list[Entity], attribute: str, truth: bool | None) -> Entity:
-    """A entity of which "its `attribute` is the asked value" is true, false, or (None) open.
+    """An entity for which "its `attribute` is the asked value" is true, false or open (None).
 
     Raises:
-        DataError: there is none; the world is too small.
+        DataError: there is none among the entities.
     """
     for _ in range(DRAWS):
         entity = rng.choice(entities)
@@ -102,10 +102,10 @@ def entity_with(rng: random.Random, entities: list[Entity], attribute: str, trut
 
 
 def two_with(rng: random.Random, entities: list[Entity], attribute: str, truth: bool) -> list[Entity]:
-    """Two entities as `entity_with` finds them.
+    """Two different entities as found by `entity_with`.
 
     Raises:
-        DataError: there are no two; the world is too small.
+        DataError: there are no two among the entities.
     """
     first = entity_with(rng, entities, attribute, truth)
     for _ in range(DRAWS):
@@ -235,4 +235,4 @@ def wsc(rng: random.Random, entities: list[Entity], turn: int) -> Row:
 TASKS: dict[str, Callable[[random.Random, list[Entity], int], Row]] = {
     task.__name__: task for task in (boolq, cb, copa, multirc, record, rte, wic, wsc)
 }
-"""Task → what makes its row number `turn` out of the entities of a split; `turn` balances the labels."""
+"""Task → function that makes row number `turn` from the entities of a split; `turn` balances the labels."""

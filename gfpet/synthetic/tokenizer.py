@@ -1,4 +1,6 @@
-"""The tokenizer of the world: one token a word, bytes for everything else, so that any text survives a round trip."""
+"""The tokenizer of the synthetic benchmark: one token per known word, bytes for everything else, so that it encodes any
+text without loss.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from gfpet.synthetic.facts import Facts, facts_of_seed
 END = "<|endoftext|>"
 PAD = "<pad>"
 SENTINELS = 8
-"""Sentinel tokens `<extra_id_0>` …, for span corruption with encoder-decoder models."""
+"""Number of sentinel tokens `<extra_id_0>`, ..., for span corruption with encoder-decoder models."""
 
 PROMPTS = (
     "Question: Answer: Answer: Yes Answer: No Answer: Maybe",
@@ -23,11 +25,11 @@ PROMPTS = (
     " What does it wear? Where does it live? How does it work?",
     " true false yes no maybe right wrong",
 )
-"""The words of the prompts, for the vocabulary alone."""
+"""The words of the prompts; used for the vocabulary only."""
 
 
 def vocabulary_texts(facts: Facts) -> list[str]:
-    """Texts that hold every word of the corpus and of the tasks, in each form in which it may come."""
+    """Texts with every word of the corpus and the tasks, in each form in which it may occur."""
     values = [*((a, v) for a, vs in lexicon.VALUES.items() for v in vs), *(("kind", kind) for kind in lexicon.KINDS)]
     name = next(iter(facts.entities))
     forms: list[str] = [f" {entity}" for entity in facts.entities]
@@ -50,10 +52,10 @@ def vocabulary_texts(facts: Facts) -> list[str]:
 
 
 def build_tokenizer(facts: Facts | None = None) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer whose vocabulary is 256 bytes, the words of the world and a few special tokens.
+    """A byte-level tokenizer; its vocabulary is 256 bytes, the words of the synthetic language and special tokens.
 
-    A word that the vocabulary holds is one token; anything else falls apart into bytes. The end of text is the padding
-    of causal models, too; `<pad>` and the sentinels wait for encoder-decoder models.
+    A known word is one token; anything else is split into bytes. Causal models pad with the end of text, too; `<pad>`
+    and the sentinels are for encoder-decoder models.
     """
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words = {
@@ -78,5 +80,5 @@ def build_tokenizer(facts: Facts | None = None) -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(folder: Path, facts: Facts | None = None) -> None:
-    """Write the tokenizer's files into `folder`, as `AutoTokenizer.from_pretrained` reads them."""
+    """Write the tokenizer to `folder`, for `AutoTokenizer.from_pretrained`."""
     build_tokenizer(facts).save_pretrained(str(folder))

@@ -1,12 +1,12 @@
-"""MLflow: what was run, with what, and what came out. Nothing here can make a stage fail or wait for long.
+"""MLflow tracking of code, parameters, inputs and results. Tracking never makes a stage fail or wait for long.
 
-- `live`: a run that is filled while its stage runs;
-- `publish`: the same run made from a stage's files, for results from the cache, a remote, or a time without tracking;
-- `parents`: the run of a whole pipeline that the runs of its stages hang from;
-- `compare`: runs side by side;
+- `live`: logs a run while its stage runs;
+- `publish`: makes the same run from a stage's files, for results from the cache, a remote, or a time without tracking;
+- `parents`: the parent run of a whole pipeline, with its stages' runs as children;
+- `compare`: shows runs side by side;
 - `store`: where the runs are kept; `describe`: how they are named.
 
-A result has one run only: `dvc.stage_key` (see `keys`) is looked up before one is made.
+Each result has one run only: its `dvc.stage_key` (see `keys`) is looked up before a run is created.
 """
 
 from gfpet.tracking.compare import Comparison, compare_runs

@@ -1,4 +1,4 @@
-"""Runs side by side: what MLflow knows of each."""
+"""Compares MLflow runs side by side."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _NOTHING = "-"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of text, one value for each run; `-` where a run has none."""
+    """Rows of text with one value for each run; `-` if a run has none."""
 
     runs: tuple[str, ...]
-    """Ids."""
+    """Ids of the runs."""
     about: dict[str, tuple[str, ...]]
     params: dict[str, tuple[str, ...]]
     metrics: dict[str, tuple[str, ...]]
 
 
 def compare_runs(root: Path, wanted: Sequence[str]) -> Comparison:
-    """What two or more runs have in common, and what not.
+    """Compare two or more runs.
 
     Args:
         root: the project's folder.
-        wanted: ids of runs, or how they begin, as long as that is unique.
+        wanted: ids of runs, or unique prefixes of ids.
 
     Raises:
-        DataError: MLflow does not answer; fewer than two runs; or one that it does not have, or that could be several.
+        DataError: MLflow does not answer; fewer than two runs; or an unknown or ambiguous id.
     """
     try:
         store = Store(root)
@@ -83,7 +83,7 @@ def _find(name: str, runs: Sequence[Run]) -> Run:
 
 
 def _latest(runs: Sequence[Run]) -> str:
-    """The last pipeline runs, for whoever needs an id."""
+    """The latest pipeline runs and their ids, as part of an error message."""
     whole = [run for run in runs if "gfpet.stage" not in run.data.tags] or list(runs)
     whole = sorted(whole, key=lambda run: -run.info.start_time)[:5]
     lines = [f"  {run.info.run_id}  {run.info.run_name}" for run in whole]

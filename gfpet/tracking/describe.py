@@ -1,4 +1,4 @@
-"""How runs are named and described: names, parameters, tags, metrics."""
+"""Names, parameters, tags and metrics of runs."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ from gfpet.errors import ConfigError
 from gfpet.results import ResultRow
 
 PIPELINE = "pipeline"
-"""Stands for the family in stages that belong to none (`prepare`, `report`): they are logged once, in the experiment
+"""Used as the family of stages without one (`prepare`, `report`). They are logged once, in the experiment
 `gfpet/pipeline`, since MLflow shows parent and child only within one experiment."""
 
 
 def family_of(instance: str | None) -> str:
-    """`gpt2` for `gpt2/cb`; `pipeline` for a stage without a matrix."""
+    """The family of a stage instance: `gpt2` for `gpt2/cb`; `pipeline` for a stage without a matrix."""
     return instance.split("/")[0] if instance else PIPELINE
 
 
 def run_name(stage: str, instance: str | None) -> str:
-    """`tune gpt2/cb`."""
+    """Name of a stage's run: `tune gpt2/cb`."""
     return f"{stage} {instance}" if instance else stage
 
 
 def child_tag(stage: str, instance: str | None) -> str:
-    """The tag by which a parent names a child that another parent made: `gfpet.child.tune/gpt2/cb`."""
+    """Tag of a parent run that points to another parent's child: `gfpet.child.tune/gpt2/cb`."""
     return f"gfpet.child.{stage}/{instance}" if instance else f"gfpet.child.{stage}"
 
 
 def metric_name(text: str) -> str:
-    """MLflow takes letters, digits, and `_-. :/`; everything else becomes `_`."""
+    """A valid MLflow name: letters, digits and `_-. :/`; everything else becomes `_`."""
     return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII).strip("/")[:250]
 
 
 def param_texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters as MLflow stores them: text, lists and null as JSON."""
+    """Parameters as text, as MLflow stores them; values other than strings as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 def run_params(params: Params) -> dict[str, str]:
-    """All parameters but the preset, which is a tag."""
+    """All parameters except the preset, which is a tag."""
     values = flatten(params)
     values.pop("preset")
     return param_texts(values)
 
 
 def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
-    """Where code, models and data come from."""
+    """Tags for the origin of code, models and data."""
     tags = {
         **git_tags(root),
         "mlflow.source.name": "gfpet",
@@ -80,16 +80,16 @@ def run_tags(root: Path, family: str, params: Params) -> dict[str, str]:
 
 
 def _user() -> str:
-    """Who runs this: the account on the tracking server, or the one on this machine."""
+    """The user: the account on the tracking server, or on this machine."""
     try:
         return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
     except (KeyError, OSError):
-        return "unknown"  # an account without a name, as containers have
+        return "unknown"  # containers may use an account without a name
 
 
 def git_tags(root: Path) -> dict[str, str]:
-    """Commit, and whether the code differs from it: tracked files (but `dvc.lock`, which every run changes), and new
-    ones among the packages. `none` without git.
+    """The commit, and whether code differs from it: tracked files except `dvc.lock`, which every run changes, and new
+    files in the packages. The commit is `none` without Git.
     """
     if not (root / ".git").exists() or shutil.which("git") is None:
         return {"gfpet.git.commit": "none", "gfpet.git.dirty": "unknown"}
@@ -114,12 +114,12 @@ def _git(root: Path, *command: str) -> str | None:
 
 
 def memory_metrics(phase: str, reading: Mapping[str, Any]) -> dict[str, float]:
-    """`memory/<phase>/<field>`, numbers only."""
+    """A phase's measurements as metrics `memory/<phase>/<field>`, numbers only."""
     return {metric_name(f"memory/{phase}/{name}"): float(value) for name, value in reading.items() if _is_number(value)}
 
 
 def value_metrics(values: Mapping[str, Any]) -> dict[str, float]:
-    """Final values that are numbers."""
+    """Final values as metrics, numbers only."""
     return {metric_name(name): float(value) for name, value in values.items() if _is_number(value)}
 
 
@@ -128,7 +128,10 @@ def _is_number(value: Any) -> bool:
 
 
 def result_metrics(rows: Iterable[ResultRow]) -> dict[str, float]:
-    """`<task>/<kind>/<method>[/<strategy>]/<metric>`, averaged over seeds; each seed below it if there are more."""
+    """Results as metrics `<task>/<kind>/<method>[/<strategy>]/<metric>`, averaged over seeds.
+
+    With several seeds, also `<name>/seed-<seed>` for each.
+    """
     values: dict[str, dict[int | None, float]] = defaultdict(dict)
     for row in rows:
         name = "/".join(part for part in (row.task, row.kind, row.method, row.strategy, row.metric) if part)
@@ -141,16 +144,16 @@ def result_metrics(rows: Iterable[ResultRow]) -> dict[str, float]:
 
 
 def headline_metrics(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """What a parent run shows of `reports/results.json`: `<method>/<kind>/<metric>`, and the same `/<task>`.
+    """Metrics of a parent run from `reports/results.json`: `<method>/<kind>/<metric>`, and the same `/<task>`.
 
-    Seeds are averaged, then tasks. `gap_closed` is averaged likewise, of `peak_memory_bytes` the highest counts, of
-    `seconds` the sum over tasks.
+    Values and `gap_closed` are averaged over seeds, then over tasks. `peak_memory_bytes` is the maximum, `seconds` the
+    sum over tasks.
     """
     cells: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         name = "/".join(row[part] for part in ("method", "kind", "strategy") if row.get(part))
         for column in ("value", "gap_closed", "peak_memory_bytes", "seconds"):
-            # Several metrics of one task repeat what belongs to the task; `score` stands for all of them.
+            # Gap, memory and time are repeated for every metric of a task; take them from `score` alone.
             if row.get(column) is None or (column != "value" and row["metric"] != "score"):
                 continue
             cells[name, row["metric"] if column == "value" else column][row["task"]].append(float(row[column]))

@@ -1,4 +1,4 @@
-"""The name of a result: a hash of all that went into it, the same before a stage runs and in `dvc.lock` afterwards."""
+"""The key of a result: a hash of all its inputs, the same before its stage runs and afterwards in `dvc.lock`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _EXAMPLES = "outputs/prepare"
 
 
 def stage_key(lock_entry: Mapping[str, Any]) -> str:
-    """SHA-256 over command, dependencies (path and hash) and parameters of an entry of `dvc.lock`; not the outputs.
+    """SHA-256 over command, dependencies (path and hash) and parameters of an entry of `dvc.lock`, without outputs.
 
-    Sizes, file counts and flags of dependencies don't count: the hash stands for the content.
+    Sizes, file counts and flags of dependencies are left out, since the hash covers their content.
     """
     deps = []
     for dep in lock_entry.get("deps") or ():

@@ -1,4 +1,4 @@
-"""A run that is filled while its stage runs. A thread of its own sends it, so that a slow store slows nothing."""
+"""Logs a run while its stage runs. A separate thread sends the data, so that a slow store does not slow the stage."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ _SEND_EVERY = 3.0
 
 
 def track_stage(root: Path, stage: str, instance: str | None, params: Params, key: str | None) -> StageTracker:
-    """Open the MLflow run of a stage instance: a new one, a killed or failed one of the same result again, or none if
-    the result has a finished run already. Never raises; `StageTracker.messages` says what happened.
+    """Open the MLflow run of a stage instance.
+
+    Resumes a killed or failed run of the same result. Opens none if the result already has a finished run. Never
+    raises; `StageTracker.messages` reports what happened.
     """
     tracker = StageTracker(root, stage, instance, params, key)
     tracker.open()
@@ -40,7 +42,7 @@ def track_stage(root: Path, stage: str, instance: str | None, params: Params, ke
 
 
 class StageTracker:
-    """Logs one stage instance. After a first failure it goes quiet, and `publish` catches up from the stage's files."""
+    """Logs one stage instance. Stops at the first failure; `publish` later logs the rest from the stage's files."""
 
     def __init__(self, root: Path, stage: str, instance: str | None, params: Params, key: str | None) -> None:
         self._root, self._stage, self._instance, self._params, self._key = root, stage, instance, params, key
@@ -60,11 +62,11 @@ class StageTracker:
 
     @property
     def run_id(self) -> str | None:
-        """The run that is being filled; None if there is none."""
+        """Id of the open run; None if there is none."""
         return self._run.info.run_id if self._run else None
 
     def messages(self) -> list[str]:
-        """What is to be told to the user since the last call."""
+        """Messages for the user since the last call."""
         with self._guard:
             messages, self._messages = self._messages, []
         return messages
@@ -74,13 +76,13 @@ class StageTracker:
         self._try(self._open)
 
     def restore(self, points: Mapping[tuple[str, int], float]) -> list[str]:
-        """Add the points that a resumed stage has from before, where the run lacks them; returns the messages."""
+        """Add a resumed stage's earlier points that the run lacks; return the messages."""
         for (series, step), value in points.items():
             self.point(series, step, value)
         return self.messages()
 
     def point(self, series: str, step: int, value: float) -> None:
-        """A point of a curve; sent within a few seconds."""
+        """Log a point of a curve; sent within a few seconds."""
         name = metric_name(series)
         with self._guard:
             if self._run is not None and (name, step) not in self._seen:
@@ -88,28 +90,28 @@ class StageTracker:
                 self._waiting.append((name, value, step))
 
     def value(self, name: str, value: Any) -> None:
-        """A final value; sent at the end."""
+        """Log a final value; sent at the end."""
         self._final |= value_metrics({name: value})
 
     def memory(self, phase: str, reading: Mapping[str, Any]) -> None:
-        """The memory and time of a phase; sent at the end."""
+        """Log memory and time of a phase; sent at the end."""
         self._final |= memory_metrics(phase, reading)
 
     def dataset(self, name: str, path: str, source: str, digest: str) -> None:
-        """An input; sent at the end."""
+        """Log an input; sent at the end."""
         self._datasets.append((name, path, source, digest))
 
     def artifact(self, path: Path) -> None:
-        """A file or folder for the end."""
+        """Log a file or folder; sent at the end."""
         self._artifacts.append(path)
 
     def finish(self, final: Mapping[str, float], rows: Iterable[ResultRow], output: Path) -> None:
-        """Send everything and end the run as finished."""
+        """Send everything, and end the run as finished."""
         self._final |= {**final, **result_metrics(rows)}
         self._end("FINISHED", lambda store, run: self._send_final(store, run, output))
 
     def fail(self, killed: bool) -> None:
-        """End the run as failed or killed; the next run of the same result goes on with it."""
+        """End the run as failed or killed; the next run of the same result resumes it."""
         self._end("KILLED" if killed else "FAILED")
 
     def _open(self) -> None:
@@ -149,7 +151,7 @@ class StageTracker:
         self._sender.start()
 
     def _point_to(self, store: Store, parent: str | None, run: Run) -> None:
-        """The result is there already (a forced repro made it again): no second run, but the parent names it."""
+        """The result already has a run (e.g. after a forced repro): make no second one, only a tag of the parent."""
         self._messages.append(f"MLflow has this result already, as run {run.info.run_id}; it is not logged again")
         if parent and run.data.tags.get(PARENT) != parent:
             store.client.set_tag(parent, child_tag(self._stage, self._instance), run.info.run_id)
@@ -212,7 +214,7 @@ class StageTracker:
         if status == "FINISHED" and self._key:
             self._store.drop_doubles(self._run.info.experiment_id, self._key)
         if self._own_parent:
-            # Nobody is told when `dvc repro` ends: its run is closed after each stage and opened again by the next.
+            # The end of `dvc repro` cannot be observed: close its run after each stage; the next stage reopens it.
             self._store.client.set_terminated(self._own_parent, status)
 
     def _try(self, work: Callable[[], None]) -> None:

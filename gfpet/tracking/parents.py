@@ -1,4 +1,4 @@
-"""The run of a whole pipeline: one for each family, which the runs of its stages hang from."""
+"""The parent runs of a pipeline run: one for each family, with the runs of its stages as children."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import psutil
 
 PARENT_ENV = "GFPET_PARENT_RUN"
-"""Environment variable with the parents of a pipeline run, `<family>=<run id>,...`; set by whoever starts the stages.
-(DVC does not hash the environment, so it changes no result's identity.)"""
+"""Environment variable with the parents of a pipeline run, `<family>=<run id>,...`, set by the program that starts the
+stages. DVC does not hash the environment, so it changes no stage key."""
 
 PIPELINE_TAG = "gfpet.pipeline"
 
@@ -29,12 +29,12 @@ def to_stderr(text: str) -> None:
 
 
 def parent_environment(parents: Mapping[str, str | None]) -> dict[str, str]:
-    """The environment that tells stages their parents."""
+    """Environment variables that tell stages their parent runs."""
     return {PARENT_ENV: ",".join(f"{family}={run}" for family, run in parents.items() if run)}
 
 
 def given_parent(family: str) -> str | None:
-    """The parent that the environment names for a family."""
+    """The parent run that the environment names for a family, if any."""
     text = os.environ.get(PARENT_ENV, "").strip()
     if text.startswith("{"):
         return json.loads(text).get(family) or None
@@ -43,7 +43,7 @@ def given_parent(family: str) -> str | None:
 
 
 def dvc_process() -> psutil.Process | None:
-    """The `dvc` that runs this process, if one does."""
+    """The `dvc` process among this process's ancestors, if any."""
     import psutil
 
     for process in psutil.Process().parents():
@@ -57,7 +57,10 @@ def dvc_process() -> psutil.Process | None:
 
 
 def shared_parent(store: Store, root: Path, experiment: str, family: str, params: Params) -> str | None:
-    """Under a bare `dvc repro`: the parent that all its stages share, found by that process's identity or made."""
+    """Under a bare `dvc repro`: find or create the parent run that all its stages share. None without `dvc`.
+
+    The run is identified by host, process id and start time of `dvc`.
+    """
     process = dvc_process()
     if process is None:
         return None
@@ -74,7 +77,7 @@ def shared_parent(store: Store, root: Path, experiment: str, family: str, params
 def open_parent(
     root: Path, family: str, params: Params, identity: str, name: str, tell: Callable[[str], None] = to_stderr
 ) -> str | None:
-    """Start the parent run of a pipeline run.
+    """Start a parent run of a pipeline run.
 
     Args:
         root: the project's folder.
@@ -82,10 +85,10 @@ def open_parent(
         params: the checked parameters.
         identity: the same for all parents of one pipeline run, e.g. the flow run's id.
         name: shown in MLflow.
-        tell: gets one line if tracking is down.
+        tell: receives one line if tracking is down.
 
     Returns:
-        The run's id, or None if tracking is down: the pipeline runs without.
+        The run's id, or None if tracking is down; the pipeline then runs without it.
     """
     try:
         store = Store(root)
@@ -107,11 +110,11 @@ def close_parent(
 
     Args:
         root: the project's folder.
-        family: whose rows of the report count.
+        family: the run's family; only its rows of the report are logged.
         run_id: from `open_parent`; None does nothing.
         status: `FINISHED`, `FAILED` or `KILLED`.
-        reports: folder with `results.json` and figures, which go to the run; None if there are none.
-        tell: gets a line for what could not be logged.
+        reports: folder with `results.json` and figures to log; None if there are none.
+        tell: receives a line for everything that could not be logged.
     """
     if run_id is None:
         return
@@ -133,7 +136,7 @@ def close_parent(
 def create_parent(
     store: Store, root: Path, experiment: str, family: str, params: Params, identity: str, name: str
 ) -> str:
-    """A parent run; raises what the store raises."""
+    """Create a parent run and return its id. Raises what the store raises."""
     tags = {**run_tags(root, family, params), PIPELINE_TAG: identity}
     run = store.client.create_run(experiment, tags=tags, run_name=name)
     store.log_params(run, run_params(params))

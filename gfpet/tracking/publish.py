@@ -1,4 +1,4 @@
-"""Runs made from a stage's files: for results that came from DVC's cache or a remote, or while tracking was down."""
+"""Makes runs from a stage's files, for results from DVC's cache or a remote, or from a time without tracking."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ from gfpet.tracking.parents import create_parent, to_stderr
 from gfpet.tracking.store import PARENT, STAGE_KEY, Point, Store, short_error
 
 Outcome = Literal["published", "completed", "present", "absent", "down"]
-"""A new run; an unfinished one filled up; a finished one was there; no (or other) files here; tracking out of reach."""
+"""`published`: made a run; `completed`: completed an unfinished run; `present`: found a finished run; `absent`: files
+are missing or are of another version; `down`: tracking is unreachable."""
 
 
 @dataclass(frozen=True)
 class _Result:
-    """A stage instance's result on disk."""
+    """Files of a stage instance's result."""
 
     stage: str
     instance: str | None
@@ -49,20 +50,20 @@ class _Result:
 
 
 def publish_stage(root: Path, stage_name: str, lock_entry: Mapping[str, Any], parent: str | None = None) -> Outcome:
-    """Make sure that MLflow has the result of one entry of `dvc.lock`, once.
+    """Ensure that MLflow has one run for the result of an entry of `dvc.lock`.
 
     Args:
         root: the project's folder.
         stage_name: as in `dvc.lock`, `tune@gpt2-cb`.
         lock_entry: its entry there.
-        parent: the run to hang it from. A result that hangs from another one stays there, and `parent` gets a tag
-            `gfpet.child.<stage>/<instance>` with its run's id.
+        parent: the parent run. If the run already has another parent, it keeps it, and `parent` gets a tag
+            `gfpet.child.<stage>/<instance>` with the run's id.
 
     Returns:
-        What was done; a store that cannot be reached gives `down`, and a line on standard error.
+        What was done. If the store is unreachable: `down`, with a line on standard error.
 
     Raises:
-        ConfigError: `params.yaml` does not fit.
+        ConfigError: `params.yaml` is invalid.
         DataError: the stage's `results.json` is broken.
     """
     result = _find(root, stage_name, lock_entry)
@@ -80,16 +81,16 @@ def publish_stage(root: Path, stage_name: str, lock_entry: Mapping[str, Any], pa
 def publish_all(
     root: Path, parents: Mapping[str, str | None] | None = None, tell: Callable[[str], None] = to_stderr
 ) -> dict[str, Outcome]:
-    """`publish_stage` for every entry of `dvc.lock`; after the first that is `down` the others are not tried.
+    """`publish_stage` for every entry of `dvc.lock`; stops at the first that is `down`.
 
     Args:
         root: the project's folder.
-        parents: run of each family (`pipeline` for stages without one); new runs of other families get a parent of
-            their own, named `published`.
-        tell: gets what went wrong.
+        parents: parent run by family (`pipeline` for stages without one). New runs of other families get a new parent
+            named `published`.
+        tell: receives error messages.
 
     Raises:
-        ConfigError: `params.yaml` does not fit.
+        ConfigError: `params.yaml` is invalid.
         DataError: a stage's `results.json` is broken.
     """
     lock = root / "dvc.lock"
@@ -129,14 +130,14 @@ def publish_all(
 
 
 def _find(root: Path, stage_name: str, entry: Mapping[str, Any]) -> _Result | None:
-    """The files of a lock entry, if they are here and are those that it names."""
+    """The files of a lock entry, if present and unchanged."""
     stage = stage_name.partition("@")[0]
     for out in entry.get("outs") or ():
         path = str(out["path"])
         if path != f"metrics/{stage}.json" and not path.startswith(f"metrics/{stage}/"):
             continue
         file = root / path
-        # Another version's files (an interrupted repro, a missing checkout) are no result of this key.
+        # Files of another version (after an interrupted repro or a missing checkout) do not belong to this key.
         if not file.exists() or hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() != out.get("md5"):
             return None
         where = path.removeprefix("metrics/").removesuffix(".json")
@@ -194,7 +195,7 @@ def _publish(
 
 
 def _params(entry: Mapping[str, Any], params: Params) -> dict[str, str]:
-    """All parameters if those that the stage read are still the same; otherwise only those it read."""
+    """All parameters if those that the stage read are unchanged; otherwise only those that it read."""
     read = flatten_keys((entry.get("params") or {}).get("params.yaml") or {})
     now = flatten(params)
     same = all(key in now and now[key] == value for key, value in read.items())
@@ -202,7 +203,7 @@ def _params(entry: Mapping[str, Any], params: Params) -> dict[str, str]:
 
 
 def _points(result: _Result) -> list[Point]:
-    """Everything that the result's files have for MLflow."""
+    """All metrics in the result's files."""
     metrics = json.loads(result.metrics.read_text(encoding="utf-8"))
     final = {"seconds": float(metrics["seconds"]), **value_metrics(metrics["values"])}
     for phase, reading in metrics["memory"].items():

@@ -1,10 +1,10 @@
-"""The services of a team on one machine, from packages and without containers: PostgreSQL, an S3-compatible store,
-MLflow and Prefect. Everything listens on 127.0.0.1 alone.
+"""A team's services on one machine, from packages and without containers: PostgreSQL, an S3-compatible store, MLflow
+and Prefect. All listen on 127.0.0.1 only.
 
-- `process`: start a server that outlives this process, know it again, end it;
-- `postgres`, `object_store`, `mlflow_server`, `prefect_server`: how each one starts and when it is healthy;
-- `secrets`: passwords, made once and kept in a file that only its owner reads;
-- `stack`: all of them together.
+- `process`: starts servers that outlive this process, finds them again, ends them;
+- `postgres`, `object_store`, `mlflow_server`, `prefect_server`: start one service each, and check its health;
+- `secrets`: generates the passwords once, in a file that only its owner can read;
+- `stack`: all services together.
 """
 
 from tasks.services.process import ServiceError

@@ -1,4 +1,4 @@
-"""MLflow's server: runs in PostgreSQL, artifacts through the server, a password for everyone."""
+"""MLflow's server: it keeps runs in PostgreSQL, serves the artifacts, and requires a password."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tasks.services.secrets import write_private
 
 ADMIN = "admin"
 
-# Whoever has an account may log to every experiment: the experiments of gfpet belong to the team, and MLflow gives them
-# to the one who happened to make them.
+# Every account may log to every experiment: gfpet's experiments belong to the team, but MLflow would reserve each for
+# the account that created it.
 _AUTH = """\
 [mlflow]
 default_permission = EDIT
@@ -31,15 +31,15 @@ def start_mlflow(
     """Start the server.
 
     Args:
-        folder: Log, process id and configuration.
-        secrets: Of `load_secrets`.
-        port: On 127.0.0.1.
-        postgres_port: Of the database.
-        artifacts: Folder or `s3://` address that the server keeps artifacts in; its clients need no access to it.
-        s3: Environment variables with the way to the S3 store.
+        folder: Folder of log, process id and configuration.
+        secrets: From `load_secrets`.
+        port: Port on 127.0.0.1.
+        postgres_port: Port of the database.
+        artifacts: Folder or `s3://` address of the artifacts; clients need no access to it.
+        s3: Environment variables for access to the S3 store.
 
     Raises:
-        ServiceError: it does not start.
+        ServiceError: the server does not start.
     """
     if running("mlflow", folder) is None:
         require_free("mlflow", port)

@@ -1,7 +1,7 @@
-"""An S3-compatible server: moto's, in an environment of its own, since its pins are not ours.
+"""An S3-compatible server: moto, in its own Python environment, since its pinned versions conflict with ours.
 
-It keeps everything in memory, so it shows and tests the S3 remote but does not last: what is in it is gone when it
-stops. The S3 store of compose.yaml keeps its data.
+It keeps everything in memory and loses it when it stops, so it serves only to try and test the S3 remote. The S3 store
+of compose.yaml keeps its data.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ REGION = "us-east-1"
 
 
 def start_object_store(folder: Path, environments: Path, port: int, secret: str) -> None:
-    """Start the server and make the bucket, if it is not there.
+    """Start the server, and create the bucket if it is missing.
 
     Args:
-        folder: Log and process id.
-        environments: Where the server's own Python environment is kept, or made.
-        port: On 127.0.0.1.
-        secret: The secret key. moto takes any; one is given all the same, as another server would ask for it.
+        folder: Folder of log and process id.
+        environments: Folder of the server's Python environment, created if missing.
+        port: Port on 127.0.0.1.
+        secret: The secret key. moto accepts any, but other servers check it.
 
     Raises:
         ServiceError: it cannot be installed, or does not start.
@@ -42,10 +42,10 @@ def start_object_store(folder: Path, environments: Path, port: int, secret: str)
 
 
 def install(environments: Path) -> Path:
-    """The server's program, installed with pip where it is missing.
+    """Path of the server's program, installed with pip if missing.
 
     Raises:
-        ServiceError: pip could not install it.
+        ServiceError: pip failed.
     """
     environment = environments / "moto"
     program = environment / "bin" / "moto_server"
@@ -63,14 +63,18 @@ def install(environments: Path) -> Path:
 
 
 def make_bucket(endpoint: str, secret: str) -> None:
-    """Make the bucket of data and artifacts, if it is not there."""
+    """Create the bucket for data and artifacts if it is missing."""
     client = s3_client(endpoint, secret)
     if BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket=BUCKET)
 
 
 def s3_client(endpoint: str, secret: str) -> Any:
-    """A client of the store."""
+    """A boto3 client of the store.
+
+    Raises:
+        ServiceError: boto3 is not installed.
+    """
     try:
         import boto3
     except ImportError:

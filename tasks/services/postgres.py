@@ -1,4 +1,4 @@
-"""PostgreSQL from the system's packages, with a data folder of its own and passwords for everyone."""
+"""PostgreSQL from the system's packages, with its own data folder; every connection needs a password."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SYSTEM_FOLDER = Path("/var/lib/postgresql")
 
 
 def programs() -> Path:
-    """Folder of the newest PostgreSQL's programs.
+    """Folder with the programs of the newest installed PostgreSQL.
 
     Raises:
-        ServiceError: there is none.
+        ServiceError: PostgreSQL is not installed.
     """
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     if found:
@@ -42,13 +42,13 @@ def uri(database: str, password: str, port: int, driver: str = "postgresql") -> 
 
 
 def start_postgres(folder: Path, password: str, port: int) -> None:
-    """Start the server, with its data folder and databases made if they are missing.
+    """Start the server; create its data folder and databases if they are missing.
 
     Args:
-        folder: Log and process id go here; the data, too, unless this is root: PostgreSQL refuses to run as root, and
-            the user that it runs as then need not be able to enter `folder`.
-        password: Of the role that owns the databases.
-        port: On 127.0.0.1.
+        folder: Folder of log and process id. It also holds the data, unless this process runs as root: PostgreSQL then
+            runs as another user, who may have no access to `folder`.
+        password: Password of the role that owns the databases.
+        port: Port on 127.0.0.1.
 
     Raises:
         ServiceError: PostgreSQL is not installed, or does not start.
@@ -61,7 +61,7 @@ def start_postgres(folder: Path, password: str, port: int) -> None:
     if not (data / "PG_VERSION").is_file():
         _make_cluster(binaries, data, password)
     command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-h", HOST]
-    # No socket file: its path would have to be short, and its folder one that both users may enter.
+    # No socket file: it would need a short path, in a folder that both users can enter.
     command += ["-c", "unix_socket_directories=", "-c", "max_connections=200"]
     start("postgres", [*_as_user(), *command], folder, _environment(), cwd=Path("/"))
     wait_healthy("postgres", folder, lambda: is_ready(port))
@@ -69,7 +69,7 @@ def start_postgres(folder: Path, password: str, port: int) -> None:
 
 
 def data_folder(folder: Path) -> Path:
-    """Where the data of the services in `folder` lie."""
+    """Data folder of PostgreSQL for the services in `folder`."""
     if os.geteuid() != 0:
         return folder / "postgres"
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
@@ -86,7 +86,7 @@ def _as_user() -> list[str]:
             f"PostgreSQL does not run as root, and there is no user '{_SYSTEM_USER}' to run it as; "
             "the system's package makes one: apt-get install postgresql."
         ) from None
-    # In the same process, unlike su and runuser: signals reach the server itself.
+    # Unlike su and runuser, setpriv adds no process, so that signals reach the server itself.
     return ["setpriv", f"--reuid={_SYSTEM_USER}", f"--regid={_SYSTEM_USER}", "--init-groups"]
 
 
@@ -121,7 +121,7 @@ def _make_databases(binaries: Path, password: str, port: int) -> None:
 
 
 def is_ready(port: int) -> bool:
-    """Whether the server takes connections."""
+    """Whether the server accepts connections."""
     command = [str(programs() / "pg_isready"), "-q", "-h", HOST, "-p", str(port)]
     return subprocess.run(command, env=_environment(), check=False).returncode == 0
 

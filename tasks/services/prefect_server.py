@@ -1,4 +1,4 @@
-"""Prefect's server on PostgreSQL, with a password."""
+"""Prefect's server, on PostgreSQL and with a password."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def start_prefect(folder: Path, secrets: dict[str, str], port: int, postgres_por
     """Start the server.
 
     Args:
-        folder: Log, process id and Prefect's own folder.
-        secrets: Of `load_secrets`.
-        port: On 127.0.0.1.
-        postgres_port: Of the database.
+        folder: Folder of log, process id and Prefect's own files.
+        secrets: From `load_secrets`.
+        port: Port on 127.0.0.1.
+        postgres_port: Port of the database.
 
     Raises:
-        ServiceError: it does not start.
+        ServiceError: the server does not start.
     """
     if running("prefect", folder) is None:
         require_free("prefect", port)
@@ -30,7 +30,7 @@ def start_prefect(folder: Path, secrets: dict[str, str], port: int, postgres_por
         database = postgres.uri("prefect", secrets["postgres"], postgres_port, "postgresql+asyncpg")
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-            # How often late runs and schedules are looked at is the caller's to choose.
+            # The caller may set how often the server checks schedules and late runs.
             **{name: value for name, value in os.environ.items() if name.startswith("PREFECT_SERVER_SERVICES_")},
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_PROFILES_PATH": str(folder / "prefect" / "profiles.toml"),
@@ -39,7 +39,7 @@ def start_prefect(folder: Path, secrets: dict[str, str], port: int, postgres_por
             "PREFECT_API_URL": f"http://{HOST}:{port}/api",
             "PREFECT_API_AUTH_STRING": f"{USER}:{secrets['prefect']}",
             "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
-            # A machine that computes at the same time answers late: by default ten seconds are an error.
+            # A busy machine may exceed the default timeout of ten seconds.
             "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
             "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -1,4 +1,4 @@
-"""Servers that outlive the command that started them: found again by their process id and its start time."""
+"""Servers that outlive the command that started them, identified by process id and start time."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ START_SECONDS = 300.0
 STOP_SECONDS = 20.0
 _LOG_LINES = 12
 _children: dict[int, subprocess.Popen[bytes]] = {}
-"""Those that this process has started: it has to take note of their end, or they stay as zombies."""
+"""Servers started by this process, which must wait for them at their end; otherwise they remain as zombies."""
 
 
 class ServiceError(GfpetError):
-    """A service cannot be started, or does not become healthy."""
+    """A service does not start or does not become healthy."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def require_free(name: str, port: int) -> None:
-    """See that nothing listens on a port yet.
+    """Check that a port is free.
 
     Raises:
-        ServiceError: something does.
+        ServiceError: it is in use.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -58,9 +58,9 @@ def require_free(name: str, port: int) -> None:
 def start(
     name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str], cwd: Path | None = None
 ) -> None:
-    """Start a server in a session of its own; its output goes to `<folder>/<name>.log`, its identity beside it.
+    """Start a server in its own session; write its output to `<folder>/<name>.log`, its identity to `<name>.pid`.
 
-    What is secret belongs into `environment`: the arguments of a process can be read by everyone on the machine.
+    Pass secrets in `environment`: all users of the machine can read a process's arguments.
     """
     log = folder / f"{name}.log"
     with log.open("ab") as out:
@@ -80,7 +80,7 @@ def start(
 
 
 def running(name: str, folder: Path) -> psutil.Process | None:
-    """The server that `start` started, if it still runs. A process that has got its id since is not taken for it."""
+    """The server started by `start`, if it still runs. The start time excludes other processes with a reused id."""
     identity = _identity(name, folder)
     if identity is None:
         return None
@@ -93,13 +93,13 @@ def running(name: str, folder: Path) -> psutil.Process | None:
 
 
 def stop(name: str, folder: Path) -> bool:
-    """End a server and what it started; whether it still ran."""
+    """End a server and its child processes; return whether it was still running."""
     identity = _identity(name, folder)
     if identity is None:
         return False
     process, child = running(name, folder), _children.pop(identity["pid"], None)
     (folder / f"{name}.pid").unlink()
-    # A child of this process that has ended by itself keeps its id until it is waited for, and may have left others.
+    # A child that ended by itself keeps its id until it is waited for, and may have left processes of its own.
     if process is not None or child is not None:
         _end_group(identity["pid"])
     if child is not None:
@@ -127,7 +127,7 @@ def _end_group(group: int) -> None:
 
 
 def wait_healthy(name: str, folder: Path, healthy: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    """Wait until a server that `start` started answers.
+    """Wait until a server started by `start` answers.
 
     Raises:
         ServiceError: it ended, or does not answer in time; with the last lines of its log.
@@ -144,7 +144,7 @@ def wait_healthy(name: str, folder: Path, healthy: Callable[[], bool], seconds: 
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with success, or with a request to log in: a server that asks is up."""
+    """Whether a GET succeeds or is refused for lack of a login: both show that the server is up."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status < 400)

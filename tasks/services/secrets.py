@@ -1,4 +1,4 @@
-"""Passwords of the services on this machine: made at random once, kept in a file that only its owner reads."""
+"""Random passwords of the services on this machine, generated once, in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = ("postgres", "mlflow_admin", "mlflow_session", "prefect", "s3")
 
 
 def load_secrets(file: Path) -> dict[str, str]:
-    """The passwords of `file`; those that it lacks are made and written."""
+    """Read the passwords of `file`; generate and write missing ones."""
     known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     missing = [name for name in NAMES if name not in known]
     if missing:
@@ -21,7 +21,7 @@ def load_secrets(file: Path) -> dict[str, str]:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that nobody but its owner may read, not even for a moment."""
+    """Write a file atomically, readable only by its owner at any time."""
     temporary = file.with_name(f".{file.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""All services together: start what does not run, say how each one is, stop them."""
+"""All services together: starts those that are stopped, reports their state, stops them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("postgres", "s3", "mlflow", "prefect")
 
 @dataclass(frozen=True)
 class Ports:
-    """Of 127.0.0.1."""
+    """The services' ports on 127.0.0.1."""
 
     postgres: int = 5433
     s3: int = 9000
@@ -29,7 +29,7 @@ class Ports:
 
 
 class Stack:
-    """The services whose files lie in one folder."""
+    """The services with their files in one folder."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class Stack:
         artifacts: Literal["folder", "s3"] = "folder",
         environments: Path | None = None,
     ) -> None:
-        """Nothing is started yet.
+        """Describe the services, without starting them.
 
         Args:
-            folder: Logs, process ids, passwords; made if missing, and closed to others.
-            ports: Where the services listen; by default where they were started last.
-            artifacts: Where MLflow keeps artifacts: in `folder`, or in the S3 store, which forgets when it stops.
-            environments: Where the S3 server's Python environment is kept; `folder` by default.
+            folder: Folder of logs, process ids and passwords; created if missing, and closed to other users.
+            ports: The services' ports; by default those of the last start.
+            artifacts: Where MLflow keeps artifacts: in `folder`, or in the S3 store, which loses them when it stops.
+            environments: Folder of the S3 server's Python environment; by default `folder`.
         """
         self.folder = folder.resolve()
         noted = self.folder / "ports.json"
@@ -53,13 +53,13 @@ class Stack:
         self.environments = environments or self.folder
 
     def start(self, tell: Callable[[str], None] = lambda _: None) -> None:
-        """Start all that does not run, and wait until all are healthy.
+        """Start all services that are not running, and wait until all are healthy.
 
         Raises:
-            ServiceError: one cannot be started; those that could be go on running.
+            ServiceError: a service does not start; the others keep running.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)  # also where it was made before, with the usual rights
+        self.folder.chmod(0o700)  # also if it existed with other permissions
         secrets, ports = self._secrets(), self.ports
         (self.folder / "ports.json").write_text(json.dumps(asdict(ports)), encoding="utf-8")
 
@@ -83,7 +83,7 @@ class Stack:
         write_private(self.folder / "env", self.exports())
 
     def status(self) -> dict[str, str]:
-        """`healthy`, `starting` (runs, but does not answer) or `stopped`, by service."""
+        """State by service: `healthy`, `starting` (runs, but does not answer) or `stopped`."""
         checks = {
             "s3": f"http://{HOST}:{self.ports.s3}/moto-api/",
             "mlflow": f"http://{HOST}:{self.ports.mlflow}/health",
@@ -99,11 +99,11 @@ class Stack:
         return states
 
     def stop(self) -> list[str]:
-        """Stop all that run, the database last; returns their names."""
+        """Stop all running services, the database last; return their names."""
         return [name for name in reversed(NAMES) if stop(name, self.folder)]
 
     def client_environment(self) -> dict[str, str]:
-        """What a program needs to use the services. Holds passwords: for environments, not for logs."""
+        """Environment variables of programs that use the services. They contain passwords: do not log them."""
         secrets = self._secrets()
         return {
             "MLFLOW_TRACKING_URI": f"http://{HOST}:{self.ports.mlflow}",
@@ -115,7 +115,7 @@ class Stack:
         }
 
     def s3_environment(self) -> dict[str, str]:
-        """The usual variables with the way to the S3 store."""
+        """Environment variables for access to the S3 store."""
         return {
             "AWS_ACCESS_KEY_ID": object_store.ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": self._secrets()["s3"],
@@ -125,7 +125,7 @@ class Stack:
         }
 
     def exports(self) -> str:
-        """`client_environment` as lines for a shell."""
+        """`client_environment` as shell commands."""
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.client_environment().items()]
         return "\n".join(lines) + "\n"
 

@@ -24,6 +24,8 @@ from gfpet.estimate import (
     shared_stages,
 )
 
+pytestmark = pytest.mark.slow
+
 WORK = Workload(2, 24, torch.device("cpu"))
 SMALL = Shape("small", "gpt2", GPT2Config(vocab_size=300, n_positions=32, n_embd=32, n_layer=2, n_head=2))
 LARGE = Shape("large", "gpt2", GPT2Config(vocab_size=300, n_positions=32, n_embd=48, n_layer=4, n_head=4))

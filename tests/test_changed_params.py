@@ -34,6 +34,7 @@ FIRST: dict[str, str] = {
     "modules": "tune reference",
     "modules.lora.target_modules": "tune reference align",
     "modules.adapter.target_modules": "tune reference align",
+    "modules.vera.target_modules": "tune reference align",
     "derive": "derive",
     "tune": "tune",
     "reference": "reference",

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from gfpet.lm.registry import KINDS
+
 ROOT = Path(__file__).parents[1]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict[str, Any]] = DVC["stages"]
@@ -62,6 +64,7 @@ DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
     "ruamel": "ruamel-yaml",
     "sklearn": "scikit-learn",
+    "xdist": "pytest-xdist",
     "yaml": "pyyaml",
 }
 
@@ -199,6 +202,13 @@ def test_each_dependency_in_the_code_exists(name: str) -> None:
     for dep in STAGES[name]["deps"]:
         if dep.startswith("gfpet/"):
             assert (ROOT / dep).exists(), f"{name}: {dep}"
+
+
+def test_align_runs_again_for_other_target_modules_alone() -> None:
+    named = {key for key in STAGES["align"]["params"] if key.startswith("modules")}
+    assert named == {
+        f"modules.{name}.target_modules" for name, kind in KINDS.items() if "target_modules" in kind.options
+    }
 
 
 def test_only_bridge_depends_on_the_bridges_code() -> None:

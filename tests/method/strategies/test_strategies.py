@@ -78,10 +78,10 @@ def test_the_scale_is_chosen() -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_a_strategy_applies_to(name: str) -> None:
     strategy = STRATEGIES[name]
-    assert strategy.applies_to("") is (name == "readout")
+    assert strategy.applies_to("") is (not strategy.uses_module)
     assert strategy.applies_to("lora")
     assert strategy.applies_to("adapter")
-    assert strategy.applies_to("prefix") is (name not in ("scaling", "blockwise_scaling"))
+    assert strategy.applies_to("prefix") is (not strategy.scales_effect)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

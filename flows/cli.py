@@ -14,7 +14,7 @@ from flows import cli_team
 from flows.cli_errors import errors_as_text, quiet_services
 from flows.cli_memory import memory
 from gfpet.errors import ConfigError
-from tasks.workspace import find_root
+from tasks.workspace import find_root, one_run
 
 app = typer.Typer(
     name="gfpet",
@@ -55,13 +55,14 @@ def run(
     """Run the stages that have changed and those that depend on them, then print the result table."""
     with errors_as_text():
         root = find_root(Path.cwd())
-        if preset or overrides:
-            _apply(root, preset, overrides)
         quiet_services()
         from flows.logs import without_tracebacks
 
-        with without_tracebacks(), _shared_imports(root, on):
-            results = _runner(on, workers, allow_dirty, pull, push)(root=root, targets=target or [])
+        with one_run(root), without_tracebacks():
+            if preset or overrides:
+                _apply(root, preset, overrides)
+            with _shared_imports(root, on):
+                results = _runner(on, workers, allow_dirty, pull, push)(root=root, targets=target or [])
         _say_outcome([result.outcome for result in results.values()])
         if (root / "reports" / "results.json").is_file():
             _print_table(root)
@@ -77,12 +78,13 @@ def bench(
     """Run preset `embedded` over seeds; print gap closed, whether the benchmark can discriminate, and minutes."""
     with errors_as_text():
         root = find_root(Path.cwd())
-        _apply(root, "embedded", [f"seeds={list(range(seeds))}", *(overrides or ())])
         quiet_services()
         from flows.logs import without_tracebacks
 
-        with without_tracebacks(), _shared_imports(root, on):
-            results = _runner(on, workers, False, False, False)(root=root, targets=["report"])
+        with one_run(root), without_tracebacks():
+            _apply(root, "embedded", [f"seeds={list(range(seeds))}", *(overrides or ())])
+            with _shared_imports(root, on):
+                results = _runner(on, workers, False, False, False)(root=root, targets=["report"])
         _say_outcome([result.outcome for result in results.values()])
         typer.echo((root / "reports" / "benchmark.md").read_text(encoding="utf-8"))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from gfpet.errors import ConfigError
-from tasks.workspace import allow_missing_git, find_root
+from tasks.workspace import allow_missing_git, find_root, one_run
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -48,3 +51,18 @@ def test_the_root_is_found_from_below(archive: Path, tmp_path_factory: pytest.Te
     assert find_root(archive / "outputs" / "tune") == archive.resolve()
     with pytest.raises(ConfigError, match=r"no dvc\.yaml"):
         find_root(tmp_path_factory.mktemp("elsewhere"))
+
+
+def test_one_run_at_a_time_holds_a_folder(tmp_path: Path) -> None:
+    second = (
+        "import sys; from pathlib import Path; from gfpet.errors import ConfigError; from tasks.workspace import one_run\n"
+        "try:\n    with one_run(Path(sys.argv[1])): print('ran')\nexcept ConfigError as error: print(error)"
+    )
+
+    def other() -> str:
+        command = [sys.executable, "-c", second, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+    with one_run(tmp_path):
+        assert f"another run works in {tmp_path} (process {os.getpid()})" in other()
+    assert other() == "ran\n"

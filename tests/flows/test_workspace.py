@@ -55,7 +55,8 @@ def test_the_root_is_found_from_below(archive: Path, tmp_path_factory: pytest.Te
 
 def test_one_run_at_a_time_holds_a_folder(tmp_path: Path) -> None:
     second = (
-        "import sys; from pathlib import Path; from gfpet.errors import ConfigError; from tasks.workspace import one_run\n"
+        "import sys; from pathlib import Path; from gfpet.errors import ConfigError\n"
+        "from tasks.workspace import one_run\n"
         "try:\n    with one_run(Path(sys.argv[1])): print('ran')\nexcept ConfigError as error: print(error)"
     )
 

@@ -1,6 +1,6 @@
-"""What every test shares: an environment of its own, groups of tests for pytest-xdist, and things that are made once.
+"""Shared by all tests: environment variables, test groups for pytest-xdist, and fixtures made once per session.
 
-Prefect, MLflow and DVC read their variables when they are first imported, so these are set here and not in a fixture.
+Prefect, MLflow and DVC read their variables on first import, so they are set here and not in a fixture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ os.environ |= {
     "PREFECT_HOME": str(_HOME / "prefect"),
     "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(_HOME / "prefect-results"),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # Its console handler keeps the stream of the first test, which is closed later; caplog sees everything.
+    # Prefect's console handler keeps the first test's stream, which is closed later; caplog still gets all records.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_PROFILES_PATH": str(_HOME / "prefect" / "profiles.toml"),
     "DO_NOT_TRACK": "true",
@@ -33,13 +33,13 @@ os.environ |= {
     "DVC_NO_ANALYTICS": "true",
     "HF_HUB_OFFLINE": "1",
     "MPLBACKEND": "Agg",
-    # One thread a process: on tiny models more threads only wait for each other, and the workers share the cores.
+    # One thread per process: tiny models gain nothing from more, and the workers share the cores.
     "OMP_NUM_THREADS": "1",
 }
 for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_PROFILE", "GFPET_PARENT_RUN"):
     os.environ.pop(_name, None)
 
-# Real data, where this machine has it: named by the variable, or in a folder `shared` beside the project.
+# Real data, if present: in the variable's folder, or in a folder `shared` beside the project.
 for _name, _folder in (("GFPET_SUPERGLUE", "superglue"), ("GFPET_TEXT_TASKS", "text_tasks")):
     if (_PROJECT.parent / "shared" / _folder).is_dir():
         os.environ.setdefault(_name, str(_PROJECT.parent / "shared" / _folder))
@@ -55,7 +55,7 @@ _GROUPS = {
     "tests/synthetic/test_spans.py": "spans",
 }
 """Start of a test's path → group. A group shares servers or other costly fixtures, so one worker of pytest-xdist runs
-it. All other tests go one by one to whichever worker is free."""
+all of it. Every other test goes to any free worker."""
 
 _UNCHECKED = (
     "estimate/test_against_measurement.py",
@@ -65,12 +65,12 @@ _UNCHECKED = (
     "team/",
     "tracking/",
 )
-"""Tests of whole stages and pipelines. Shapes in signatures are not checked there, which takes three times as long as
-the work itself; the tests of the functions that the stages call check them."""
+"""Tests of whole stages and pipelines. They do not check shapes in signatures, which takes three times as long as the
+work itself; the tests of the called functions check them."""
 
 
 def _group_of(nodeid: str) -> str:
-    """The group of a test; a test without one is its own."""
+    """The group of a test; a test outside of all groups is its own group."""
     return next((group for start, group in _GROUPS.items() if nodeid.startswith(start)), nodeid)
 
 
@@ -87,14 +87,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start first what takes longest, so that all workers end at about the same time."""
+    """Start the longest tests first, so that all workers end at about the same time."""
     first = {"team": 0, "prefect": 1}
     items.sort(key=lambda item: first.get(_group_of(item.nodeid), 2 if item.get_closest_marker("slow") else 3))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
-    """Switch the checks of shapes off around a test of `_UNCHECKED`, its fixtures included."""
+    """Disable shape checks during a test of `_UNCHECKED` and its fixtures."""
     before = jaxtyping.config.jaxtyping_disable
     path = item.path.relative_to(Path(__file__).parent).as_posix()
     jaxtyping.config.update("jaxtyping_disable", before or path.startswith(_UNCHECKED))
@@ -110,7 +110,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's SQLite database without a run; copying it takes less than the seconds that MLflow needs to set it up."""
+    """MLflow's SQLite database without runs, to copy: MLflow takes seconds to create one."""
     from gfpet.tracking.store import Store
     from tests.once import made_once
 

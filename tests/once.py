@@ -1,4 +1,4 @@
-"""Folders that are made once per session and copied by tests, also where several workers of pytest-xdist run it."""
+"""Folders that are made once per session and copied by tests, also with several workers of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.projects import VARIABLES
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first worker to ask makes, while the others wait.
+    """A folder made by the first worker that asks for it; the others wait.
 
     Args:
-        factory: pytest's own.
-        name: of the folder.
-        make: fills an empty folder, which is the current one while it runs; no tracking variable is set then.
+        factory: pytest's factory of temporary folders.
+        name: name of the folder.
+        make: fills the empty folder; called with it as the current folder, and without tracking variables.
     """
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

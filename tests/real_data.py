@@ -1,4 +1,4 @@
-"""Folders of real data that tests read where this machine has them."""
+"""Folders of real data for tests; tests without their data are skipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def real_folder(name: str, variable: str, what: str) -> Path:
-    """A folder of real data: the variable names it, or it lies beside the project in `shared/`; else the test skips."""
+    """A folder of real data: from the variable, or in `shared/` beside the project; without it the test is skipped."""
     given = os.environ.get(variable)
     folder = Path(given) if given else PROJECT.parent / "shared" / name
     if not folder.is_dir():

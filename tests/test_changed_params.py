@@ -1,4 +1,4 @@
-"""Which stages a changed key of `params.yaml` runs again: those that name it in `dvc.yaml`, and all that need them."""
+"""Which stages a change in `params.yaml` runs again: those that name the key in `dvc.yaml`, and their dependents."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FIRST: dict[str, str] = {
     "evaluate.auto": "evaluate report",
     "report": "report",
 }
-"""By key or section, the stages that name it; the longest entry that fits a key counts. Stages stand without matrix."""
+"""Key or section → stages that name it, without matrices. The longest matching entry applies to a key."""
 
 THEN: dict[str, str] = {
     "prepare": "derive tune reference align prune bridge readout evaluate similarity report",
@@ -65,12 +65,12 @@ THEN: dict[str, str] = {
     "similarity": "report",
     "report": "",
 }
-"""By stage, all that have to run after it, directly or not."""
+"""Stage → all its direct and indirect dependents."""
 
 
 @pytest.fixture(scope="module")
 def graph() -> networkx.DiGraph:
-    """Edges from a stage to those that need it, without matrices; `params` of a node are the keys that it names."""
+    """Graph with edges from stages to their dependents, without matrices; node attribute `params` has their keys."""
     from dvc.repo import Repo
 
     found = networkx.DiGraph()

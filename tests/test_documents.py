@@ -1,4 +1,4 @@
-"""The documents against the project: sizes, links, and the names of code, files and presets that they mention."""
+"""The documents against the project: sizes, links, and the code, files and presets that they mention."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))
-    if path.name not in ("log.md", "results.md", "CHANGELOG.md")  # these keep names of their time
+    if path.name not in ("log.md", "results.md", "CHANGELOG.md")  # these keep old names
 )
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
 
 def exists(name: str) -> bool:
-    """Whether a dotted name is a module, or a word in one; nothing is imported."""
+    """Whether a dotted name is a module, or a word in a module's text; nothing is imported."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         place = ROOT.joinpath(*parts[:count])

@@ -1,4 +1,4 @@
-"""The declarative files against the code: dvc.yaml, params.yaml, pyproject.toml, and which way imports go."""
+"""The declarative files (dvc.yaml, params.yaml, pyproject.toml) against the code, and the direction of imports."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ CANNOT_CHANGE_A_RESULT = {
     "gfpet.stages._identity": "the name of a result",
     "gfpet.stages._state": "what a killed run resumes from",
 }
-"""Modules that no stage depends on in dvc.yaml, each with the reason: else each touch of them would run everything."""
+"""Modules that are no dependency in dvc.yaml, each with the reason. As one, every edit of them would run all stages."""
 
 ONLY_FOR = {"gfpet.synthetic": {"prepare", "pretrain"}}
-"""Packages that others import with `gfpet.data` and never call: they get what it makes as files."""
+"""Packages that only these stages call. Others import them through `gfpet.data`, and use only their files."""
 
 READ_BEFORE_THE_START = {"kinds"}
-"""Parameters that a shared helper asks for and that change no result of a stage which does not name them."""
+"""Parameters that a shared helper reads, but that change no result of a stage that does not name them."""
 
 NOT_CALLED = {
     "bridge": {"modules"},
@@ -49,7 +49,7 @@ NOT_CALLED = {
     "derive": {"modules"},
     "prune": {"modules"},
 }
-"""Parameters that a shared helper reads in a function which these stages do not call."""
+"""Parameters that a shared helper reads in a function that these stages do not call."""
 
 OPTIONAL = {
     "gfpet.lm.models._placement": "quantised",
@@ -58,7 +58,7 @@ OPTIONAL = {
     "tasks.services.object_store": "team",
     "flows.dask_cluster": "dask",
 }
-"""Modules that import what only an extra of pyproject.toml brings, and say so where it is missing."""
+"""Modules that import packages of an optional extra of pyproject.toml, and report a missing one."""
 
 DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
@@ -80,7 +80,7 @@ OURS = dict(item for folder in ("gfpet", "tasks", "flows") for item in modules(f
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Dotted names that a file imports anywhere, ours down to the module."""
+    """Dotted names that a file imports anywhere; for our packages the modules."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -92,7 +92,7 @@ def imports(path: Path) -> frozenset[str]:
 
 
 def files_used(path: Path) -> set[str]:
-    """Our modules that a file takes names of; a package only where it takes more of it than modules."""
+    """Our modules from which a file imports names; a package only if the file imports more from it than modules."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -108,12 +108,12 @@ def cannot_change_a_result(module: str) -> bool:
 
 
 def reached(module: str) -> set[str]:
-    """Our modules that are loaded with one, and can change a result."""
+    """Our modules that are loaded with a module, and can change a result."""
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        # What the harness measures and writes with counts, though the harness itself does not.
+        # Modules that the harness uses to measure and write count, but the harness itself does not.
         if name not in OURS or name in seen or (cannot_change_a_result(name) and name != "gfpet.stages._harness"):
             continue
         seen.add(name)
@@ -127,7 +127,7 @@ def is_covered(name: str, deps: set[str]) -> bool:
 
 
 def read_params(path: Path) -> set[str]:
-    """Dotted keys that a program reads of `params`, as deep as they are written."""
+    """Dotted keys of `params` that a program reads, as far as they are written out."""
     keys: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -182,7 +182,7 @@ def test_each_parameter_that_is_read_is_named(name: str) -> None:
 
 
 def _overlap(key: str, other: str) -> bool:
-    """Whether one is the other, or a section that holds it."""
+    """Whether the keys are equal, or one is a section that contains the other."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
@@ -236,13 +236,13 @@ def test_imports_go_one_way(name: str) -> None:
 
 
 def test_no_file_imports_itself_through_others() -> None:
-    """Imports in functions and under TYPE_CHECKING count, too."""
+    """Includes imports in functions and under TYPE_CHECKING."""
     below = {name: files_used(path) for name, path in OURS.items()}
     left = dict(below)
     while free := [name for name, found in left.items() if not found & left.keys()]:
         for name in free:
             del left[name]
-    # What is left imports a cycle or is in one; only the latter is also imported by what is left.
+    # The rest imports a cycle or is in one; only modules in a cycle are also imported by the rest.
     while outer := [name for name in left if not any(name in below[other] for other in left)]:
         for name in outer:
             del left[name]

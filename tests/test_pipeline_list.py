@@ -1,4 +1,4 @@
-"""The list of stages against dvc.yaml, and the names of phases."""
+"""The list of stages against dvc.yaml, and phase names."""
 
 from __future__ import annotations
 

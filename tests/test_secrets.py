@@ -1,4 +1,4 @@
-"""Passwords in addresses: nowhere in what is printed, logged, or handed to another program."""
+"""Passwords in addresses are never printed, logged, or passed to another program."""
 
 from __future__ import annotations
 

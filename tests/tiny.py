@@ -1,4 +1,4 @@
-"""Tiny models, tokenizer and examples that tests share; everything is drawn from fixed seeds."""
+"""Tiny models, tokenizer and examples for tests, all from fixed seeds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ END = 256
 
 
 class ByteTokenizer:
-    """One token a byte, and one for the end of a text."""
+    """One token per byte, and one for the end of a text."""
 
     eos_token_id = END
     pad_token_id = None
@@ -38,7 +38,7 @@ class ByteTokenizer:
 def tiny_gpt2(
     width: int = 16, layers: int = 2, *, heads: int = 2, seed: int = 0, positions: int = 64
 ) -> GPT2LMHeadModel:
-    """A GPT-2 with random weights that are large enough to tell its parts apart."""
+    """A GPT-2 with random weights, large enough for every part to affect the output."""
     config = GPT2Config(
         vocab_size=VOCABULARY,
         n_positions=positions,
@@ -72,7 +72,7 @@ def tiny_llama(
     kind: str = "llama",
     **options: Any,
 ) -> nn.Module:
-    """A Llama-shaped model with grouped heads and random weights; heads do not fill its width.
+    """A Llama-like model with grouped heads and random weights; the heads' total width differs from the model's.
 
     Args:
         kind: `config.model_type`: `llama`, `qwen2` (biases on queries, keys and values), `qwen3`, `mistral`.
@@ -112,14 +112,14 @@ def some_ids(rows: int = 3, length: int = 7, *, seed: int = 1) -> Tensor:
 
 
 def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
-    """`[rows, length, vocabulary]`, with explicit positions as gfpet gives them."""
+    """Logits `[rows, length, vocabulary]`, with explicit positions as in gfpet."""
     positions = torch.arange(ids.shape[1])[None]
     logits: Tensor = model(input_ids=ids, position_ids=positions, use_cache=False).logits
     return logits
 
 
 def shaken(module: PetModule, seed: int = 5, size: float = 0.3) -> PetModule:
-    """The module with noise on every tensor, so that no part of it is without effect."""
+    """The module with noise on every tensor, so that every part has an effect."""
     generator = torch.Generator().manual_seed(seed)
     return module.with_tensors(
         {
@@ -145,7 +145,7 @@ def tiny_options(kind: str) -> dict[str, Any]:
 
 
 def maps_at(space: str, layers: int) -> int:
-    """Number of maps of a space: one for each layer that a module sits in."""
+    """Number of maps of an activation space: one for each layer with a module."""
     return 1 if stack_of(space) == EMBEDDINGS else layers
 
 
@@ -154,7 +154,7 @@ def tiny_module(
 ) -> PetModule:
     """A module of a kind that changes the model's output."""
     texts = {stack.name: Padded(some_ids(1, 7, seed=seed), (7,)) for stack in family.stacks}
-    with torch.inference_mode():  # a frozen model may be asked in it alone
+    with torch.inference_mode():  # a frozen model runs in inference mode only
         options = options or tiny_options(kind)
         module = KINDS[kind].start(model, family, options, texts, torch.Generator().manual_seed(seed))
     # Starts from text are much alike.
@@ -203,14 +203,14 @@ def tiny_task(train: int = 12, dev: int = 6) -> TaskData:
 
 
 def decoder_dims(*, width: int, **sizes: int) -> Dims:
-    """Sizes of a decoder without grouped heads."""
+    """Dimensions of a decoder without grouped heads."""
     return Dims(width, {"decoder": StackDims(kv_heads=sizes["heads"], **sizes)})
 
 
 def save_checkpoint_folder(
     folder: Path, model: nn.Module, *, extra_tokens: Sequence[str] = (), alphabet: slice = slice(None)
 ) -> Path:
-    """A checkpoint in the `save_pretrained` form, with a real byte-level tokenizer."""
+    """Write a checkpoint in the `save_pretrained` form, with a real byte-level tokenizer."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     tokens = [*sorted(ByteLevel.alphabet())[alphabet], "<|endoftext|>", *extra_tokens]

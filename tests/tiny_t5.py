@@ -1,4 +1,4 @@
-"""Tiny T5 models of both versions, and what reads examples for them; everything is drawn from fixed seeds."""
+"""Tiny T5 models of both versions with tokenizer and examples, all from fixed seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEMPLATE = Template(source_end=(SENTINEL, END), start=(PAD, SENTINEL))
 
 
 class SentinelTokenizer(ByteTokenizer):
-    """Bytes, an end, a padding token and one sentinel."""
+    """Tokens for bytes, end of text, padding and one sentinel."""
 
     pad_token_id = PAD
 
@@ -37,9 +37,10 @@ def tiny_t5(
     heads: int = 3,
     seed: int = 0,
 ) -> T5ForConditionalGeneration:
-    """A T5 with random weights that are large enough to tell its parts apart; `layers`: of encoder and decoder.
+    """A T5 with random weights, large enough for every part to affect the output; `layers`: of encoder and decoder.
 
-    Heads do not fill the width, as in T5-3B. Version 1.1 has a gated feed-forward part and a head of its own.
+    The heads' total width differs from the model's, as in T5-3B. Version 1.1 has a gated feed-forward layer and a
+    separate output head.
     """
     config = T5Config(
         vocab_size=SENTINEL + 1,
@@ -92,7 +93,7 @@ def texts_of(source: Tensor, target: Tensor) -> dict[str, Padded]:
 
 
 def logits_of_t5(model: T5ForConditionalGeneration, source: Tensor, target: Tensor) -> Tensor:
-    """`[rows, length, vocabulary]`, by the model's own forward pass."""
+    """Logits `[rows, length, vocabulary]` of the model's own forward pass."""
     logits: Tensor = model(input_ids=source, decoder_input_ids=target, use_cache=False).logits
     return logits
 

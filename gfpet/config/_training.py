@@ -139,7 +139,7 @@ class Readout(Loop):
     epochs: Positive = 8
     learning_rate: PositiveFloat = 3e-3
     layers_read: Positive = 8
-    """Layers of a stack whose residual stream is read, evenly spaced over its depth."""
+    """Number of layers read in each stack (their residual stream), evenly spaced over its depth."""
     bottleneck: Positive = 32
     """Width to which each layer read is projected; a multiple of `heads`."""
     heads: Positive = 4

@@ -76,7 +76,7 @@ def route_of(
 
 
 def _routes(method: str, kind: str, strategy: str, among: Sequence[str]) -> list[Route]:
-    """The routes behind a result: one, or for `auto` those of all its candidates."""
+    """The routes of a result: one, or for `auto` those of all its candidates."""
     if strategy == AUTO:
         applying = [one for one in among if one in STRATEGIES and STRATEGIES[one].applies_to(kind)]
         return [METHODS["zero_shot"], *(_route_of(one, kind) for one in applying)]

@@ -1,4 +1,4 @@
-"""The page of results: records rendered, and a record made from a report."""
+"""The results page: rendering records, and making a record from a report."""
 
 from __future__ import annotations
 

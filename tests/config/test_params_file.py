@@ -1,4 +1,4 @@
-"""params.yaml and the presets: what ships loads, what does not fit is told whole, comments outlive changes."""
+"""params.yaml and presets: shipped files load, all errors are reported at once, edits keep comments."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ VALUES = st.recursive(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=st.sampled_from(sorted(flatten(Params()))), value=VALUES)
 def test_any_value_anywhere_is_taken_or_told(project: Path, key: str, value: object) -> None:
-    """Whatever stands in the file, it loads, or a ConfigError names the key: nothing else comes out."""
+    """Any value either loads or raises a ConfigError that names the key; no other exception."""
     values = Params().model_dump(mode="json")
     *parents, last = key.split(".")
     section = values
@@ -280,7 +280,7 @@ def test_any_value_anywhere_is_taken_or_told(project: Path, key: str, value: obj
         section = section[part]
     section[last] = value
     path = project.with_name("any.yaml")
-    path.write_text(json.dumps(values))  # JSON is YAML too, and its writer gets odd strings right
+    path.write_text(json.dumps(values))  # JSON is valid YAML, and its writer escapes odd strings correctly
     told = ""
     try:
         load_params(path)

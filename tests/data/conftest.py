@@ -1,4 +1,4 @@
-"""Rows of all eight tasks in the form of the SuperGLUE release, and folders and hub data sets made of them."""
+"""Rows of all eight tasks in the form of the SuperGLUE release, and folders and hub data sets made from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def release_rows() -> Rows:
-    """Two rows a task; what they hold is chosen so that each corner of the prompts shows."""
+    """Two rows per task, which cover all corner cases of the prompts."""
     return {
         "boolq": [
             {"idx": 0, "passage": "Tea is hot.", "question": "is tea hot", "label": True},
@@ -91,12 +91,12 @@ def _wsc(idx: int, label: bool) -> dict[str, Any]:
 
 
 def raw(rows: Sequence[object]) -> list[RawRow]:
-    """Rows as a source would give them."""
+    """Rows as returned by a source."""
     return [RawRow(f"rows.jsonl:{line}", row) for line, row in enumerate(rows, start=1)]
 
 
 def write_release(root: Path, rows: Mapping[str, Sequence[object]]) -> Path:
-    """The release's folder layout, the same rows in both splits."""
+    """Write the release's folder layout, with the same rows in both splits."""
     for task, values in rows.items():
         release = shipped_tasks()[task].release
         assert release
@@ -115,17 +115,17 @@ def rows() -> Rows:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Callable[[Mapping[str, Sequence[object]]], Path]:
-    """Writes rows as a release folder."""
+    """A function that writes rows as a release folder."""
     return lambda values: write_release(tmp_path / "superglue", values)
 
 
 @pytest.fixture(scope="session")
 def superglue() -> Path:
-    """The real SuperGLUE, where this machine has it."""
+    """Folder of the real SuperGLUE; skips the test without it."""
     return superglue_folder()
 
 
 @pytest.fixture(scope="session")
 def text_tasks() -> Path:
-    """Real classification data, where this machine has it."""
+    """Folder of real classification data; skips the test without it."""
     return text_tasks_folder()

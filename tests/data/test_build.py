@@ -1,4 +1,4 @@
-"""The exact strings that a model is given."""
+"""The exact strings that a model reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows are broken, and what is said of them."""
+"""Detection of broken rows, and their error messages."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_lines_that_cannot_be_decoded_are_named(release: Callable[[Rows], Path],
     path = root / "BoolQ" / "train.jsonl"
     path.write_bytes(path.read_bytes() + b'\n{"idx": 3\n{"passage": "\xff"}\n')
     whole, broken = check_rows(find_task("boolq"), read_directory(find_task("boolq"), root).train.rows)
-    assert len(whole) == 2  # U+2028 in the second row does not part lines
+    assert len(whole) == 2  # U+2028 in the second row is no line break
     assert [row.origin for row in broken] == [f"{path}:3", f"{path}:4", f"{path}:5"]
     assert broken[0].reasons == ("an empty line",)
     assert broken[1].reasons[0].startswith("not JSON: Expecting ',' delimiter")

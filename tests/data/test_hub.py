@@ -1,4 +1,4 @@
-"""The hub's flat form, loaded by `datasets` itself from a local folder that is laid out like aps/super_glue."""
+"""The hub's flat form, loaded by `datasets` from a local folder with the layout of aps/super_glue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TASK_LABELS = {"cb": ["entailment", "contradiction", "neutral"], "rte": ["entail
 
 
 def flat_rows(task: str, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the hub makes of a row of the release (after datasets/super_glue/super_glue.py of huggingface/datasets)."""
+    """A row of the release in the hub's form (after datasets/super_glue/super_glue.py of huggingface/datasets)."""
     if task == "multirc":
         return [
             {
@@ -59,7 +59,7 @@ def flat_rows(task: str, row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with parquet files and a card that names the configurations, as on the hub."""
+    """A folder with parquet files and a card with the configurations, as on the hub."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

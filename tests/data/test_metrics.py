@@ -1,4 +1,4 @@
-"""Official metrics, by hand and against scikit-learn; intervals; guessing."""
+"""Official metrics against hand-computed values and scikit-learn; intervals; scores of guessing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_accuracy(task: str) -> None:
 
 
 def test_wsc_counts_the_boolean() -> None:
-    """Where the label is false every other candidate is gold, so that any of them says false."""
+    """If the label is false, every other candidate is gold: choosing any of them means false."""
     true, false = (
         Example("0", "c", ("a", "b", "d"), ("a", "b", "d"), (0,)),
         Example("1", "c", ("a", "b", "d"), ("a", "b", "d"), (1, 2)),
@@ -118,7 +118,7 @@ def test_the_interval_of_accuracy_is_the_binomial_one() -> None:
 
 
 def test_whole_questions_are_drawn() -> None:
-    """Options of a question that are all alike carry the information of one: the interval must be as wide."""
+    """Equal answers of one question carry the information of one answer: the interval must be as wide."""
     golds = [0] * 400
     guesses = [int(at // 4 % 2) for at in range(400)]
     grouped = interval("multirc", _classes(golds, 2, 4), guesses, "f1a")

@@ -1,4 +1,4 @@
-"""A task of one's own: from its file and data files through stage `prepare`, and what is said of broken data."""
+"""A user's own task: from task file and data files through stage `prepare`, and errors for broken data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From rows to files: what is written, and that it is the same each time."""
+"""From rows to files: their content, and that it is reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m gfpet.stages.prepare` in a project folder of its own."""
+"""`python -m gfpet.stages.prepare` in its own project folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Run = Callable[[Path], subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run_stage(tmp_path: Path) -> Run:
-    """Runs the stage on a release folder, all tasks of it."""
+    """A function that runs the stage on all tasks of a release folder."""
     project = tmp_path / "project"
     project.mkdir()
 

@@ -1,4 +1,4 @@
-"""Who is trained on, held out and evaluated."""
+"""Which examples are used for training, held out, and evaluated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gfpet.errors import DataError
 
 
 def _examples(sizes: list[int], split: str) -> list[Example]:
-    """A group for each size; groups of one have no name, as in all tasks but MultiRC."""
+    """One group for each size; groups of one have no name, as in all tasks except MultiRC."""
     return [
         Example(f"{split}/{group}/{member}", "c", ("a", "b"), ("a", "b"), (0,), f"{split}/{group}" if size > 1 else "")
         for group, size in enumerate(sizes)
@@ -64,7 +64,7 @@ def test_splits_are_disjoint_whole_ordered_and_repeatable(
         assert len(splits.train) + len(splits.dev) == len(rows)
         assert any(note.startswith(f"train: {len(splits.train)} instead of {train_size}") for note in splits.notes)
     else:
-        assert len(splits.train) < train_size + 5  # at most the rest of one group beyond
+        assert len(splits.train) < train_size + 5  # exceeds the size by less than one group
     assert len(splits.eval) >= min(eval_size or len(evaluated), len(evaluated))
 
 

@@ -1,4 +1,4 @@
-"""The real release, where GFPET_SUPERGLUE names its folder or `../shared/superglue` is there."""
+"""The real release, if GFPET_SUPERGLUE names its folder or `../shared/superglue` exists."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OFFICIAL = {
     "wic": (5428, 638),
     "wsc": (554, 104),
 }
-"""Examples of train and val; ReCoRD's 100,730 and 10,000 may be cut to a sample in the folder at hand."""
+"""Numbers of train and val examples; the folder may have only a sample of ReCoRD's 100,730 and 10,000."""
 
 
 def _examples(task: str, root: Path) -> tuple[list[Example], list[Example]]:

@@ -1,4 +1,4 @@
-"""Task files: what ships loads, what does not fit is told with its key, and nothing else comes out."""
+"""Task files: shipped files load, and errors name the key; no other exception occurs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUIZ: dict[str, Any] = {
 def write(folder: Path, values: Any, name: str = "tickets") -> Path:
     path = folder / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML too
+    path.write_text(json.dumps(values), encoding="utf-8")  # JSON is valid YAML
     return path
 
 

@@ -1,4 +1,4 @@
-"""A project folder to run stages in, as the tests of stages have it."""
+"""The project folder of the stage tests."""
 
 from __future__ import annotations
 

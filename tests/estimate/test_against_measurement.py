@@ -1,4 +1,4 @@
-"""What is estimated under fake tensors against what the same step takes with real ones: every method, every stage."""
+"""Peaks estimated under fake tensors against peaks measured with real ones, for every method and stage."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STREAMED = with_values(
     {
         "reference.methods": [],
         "models.gpt2.large.device_map": "auto",
-        "models.gpt2.large.memory_gb": 0.0003,  # embeddings and a block; three more are on disk
+        "models.gpt2.large.memory_gb": 0.0003,  # room for the embeddings and one block; three more are on disk
     },
 )
 TOLERANCE = 0.05
@@ -102,7 +102,7 @@ def test_a_small_model_made_of_the_large_one(choice: str, layers: int, tmp_path:
         shared_stages(small, LARGE, each, params, only=["derive"]) for each in (WORK, replace(WORK, real=tmp_path))
     )
     _compare(estimated, measured)
-    if choice == "even":  # else looking at all of L's blocks takes more, at this size
+    if choice == "even":  # otherwise comparing all of L's blocks takes more, at this size
         of_small = 12 * layers * small.config.n_embd**2 * 4
         assert estimated["derive"].cpu_live_split["optimizer"] >= 2 * of_small
 
@@ -136,7 +136,7 @@ def test_one_map_for_all_layers_takes_less_than_one_for_each(tmp_path: Path) -> 
         )
         _compare(estimated, measured)
         peaks[sharing] = estimated["bridge"].cpu_live_peak_bytes, measured["bridge"].cpu_live_peak_bytes
-    # Q and P of two target modules for one layer instead of four: weights, and AdamW's two values for each.
+    # Q and P of two target modules for one layer instead of four: the weights, and AdamW's two values for each.
     maps = 3 * 3 * 2 * 2 * 32 * 48 * 4
     for per_layer, shared in zip(peaks["per_layer"], peaks["shared"], strict=True):
         assert per_layer - shared >= maps
@@ -151,9 +151,9 @@ def test_maps_have_offsets_only_where_stage_align_leaves_some() -> None:
 
     plain = bridge(align__centre=False)
     assert bridge(align__method="identity") == plain
-    # Read and write offsets of two target modules in four layers.
+    # Other methods have read and write offsets of two target modules in four layers.
     assert bridge(align__method="ridge") == plain + 2 * 2 * 4 * 48 * 4
-    # Random maps have none.
+    # Random maps have no offsets.
     assert bridge(plug__initialisation="random") == plain
 
 

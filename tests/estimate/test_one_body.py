@@ -1,4 +1,4 @@
-"""One function does the work of a stage: what makes it larger shows in the stage's metrics and in the estimate."""
+"""Stage and estimate call the same functions: extra memory in one appears in both stage metrics and estimate."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ ESTIMATED_PHASES = (
     *("train/lora", "infer", "train/lora", "infer/lora"),
     "train/lora",
 )
-"""In the order of `estimated`: `shared_stages`, `kind_stages`, a module by gradients of L."""
+"""In the order of `estimated`: `shared_stages`, `kind_stages`, a module tuned with gradients of L."""
 
 
 def heavier(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with one more tensor: from its first step to its end, or all of a function without steps."""
+    """The function with an extra live tensor, from its first step to its end, or throughout if it has no steps."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -95,7 +95,7 @@ def heavier(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def measured(folder: Path) -> dict[tuple[str, str], int]:
-    """Peaks by metrics file and phase, of the stage programs."""
+    """Peaks of the stage programs, by metrics file and phase."""
     for stage in LINE:
         run_stage(*stage)
     peaks = {}
@@ -107,7 +107,7 @@ def measured(folder: Path) -> dict[tuple[str, str], int]:
 
 
 def estimated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Peaks of `ESTIMATED_PHASES`, of the same models and parameters under fake tensors."""
+    """Peaks of `ESTIMATED_PHASES` for the same models and parameters, under fake tensors."""
     found: list[tuple[str, int]] = []
 
     @contextmanager

@@ -11,7 +11,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 DVC_CONFIG = "[core]\n    no_scm = true\n    analytics = false\n    autostage = false\n    check_update = false\n"
 
-# first ─┬─ left ──┬─ last       `left` is a matrix of one; `log.txt` counts what really ran.
+# first ─┬─ left ──┬─ last       `left` is a matrix of one; `log.txt` lists the stages that DVC executed.
 #        └─ right ─┘
 PIPELINE = """
 stages:
@@ -88,11 +88,11 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """One temporary Prefect server for all flows of the session."""
+    """One temporary Prefect server per session."""
     from prefect.logging.configuration import setup_logging
     from prefect.testing.utilities import prefect_test_harness
 
-    # Done once a process, when the first flow runs, and it takes pytest's own handlers off the root logger.
+    # The first flow of a process calls this, which removes pytest's handlers from the root logger: call it before.
     setup_logging()
     with prefect_test_harness(server_startup_timeout=300):
         yield
@@ -111,6 +111,6 @@ def mlflow_store(_mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def ran(root: Path) -> list[str]:
-    """What really ran, in order."""
+    """The stages that DVC executed, in order."""
     log = root / "log.txt"
     return log.read_text().split() if log.exists() else []

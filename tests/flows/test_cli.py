@@ -13,7 +13,7 @@ from tests.flows.conftest import ran
 
 
 def write_results(root: Path) -> None:
-    """Two methods, one task, as the stage `report` writes them."""
+    """Results of two methods on one task, as written by stage `report`."""
     from gfpet.report import ReportRow, write_rows
 
     def row(method: str, kind: str, seed: int | None, value: float) -> ReportRow:

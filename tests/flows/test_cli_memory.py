@@ -1,4 +1,4 @@
-"""`gfpet memory` on models of a few thousand parameters: only their config.json is there."""
+"""`gfpet memory` on models of a few thousand parameters that have only a config.json."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_plan_finds_settings_that_fit_or_says_that_there_are_none() -> None:
     assert bridge["after"] < bridge["before"]
     assert bridge["changes"]
     assert bridge["cost"]
-    # Where most of what helps is done already, little is left to try.
+    # With most of the helpful settings in place, few remain to try.
     done = ["bridge.gradient_checkpointing=true", "plug.update=low_rank", "bridge.w_down=selection", "prune.factor=64"]
     settings = [part for each in done for part in ("-S", each)]
     none = gfpet("plan", *PAIR, "--batch", "1", *settings, "--budget", "0.001MB")
@@ -91,7 +91,7 @@ def test_plan_streams_a_large_model_that_does_not_fit(project: Path) -> None:
         each["stage"]: each["before"]
         for each in json.loads(gfpet("plan", *arguments, "--budget", "1GB").stdout)["stages"]
     }
-    # bfloat16 has halved the weights already: what is left to do is to hold fewer of them.
+    # bfloat16 has halved the weights already; what remains is to offload some of them.
     half = ("-S", "models.gpt2.large.dtype=bfloat16", "--budget", f"{0.4 * before['infer'] / 1e6:.6f}MB")
     found = json.loads(gfpet("plan", *arguments, *half).stdout)
     assert found["set"]["models.gpt2.large.device_map"] == "auto"
@@ -100,7 +100,7 @@ def test_plan_streams_a_large_model_that_does_not_fit(project: Path) -> None:
     assert infer["after"] < infer["before"]
     assert any("reads blocks from disk" in cost for cost in infer["cost"])
     assert found["set"]["reference.methods"] == []
-    # Rounding was not enough, and what is on disk is not rounded.
+    # Quantisation was not enough, and offloaded weights are not quantised.
     assert found["set"].get("models.gpt2.large.quantisation", "none") == "none"
     assert not any("rounded to 8 bits" in cost for stage in found["stages"] for cost in stage["cost"])
 

@@ -13,7 +13,7 @@ from tasks.devices import gpu_limit, gpu_slot
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with an NVIDIA driver, as far as the limit looks."""
+    """Let `gpu_limit` find the device file of an NVIDIA driver."""
     file = tmp_path / "nvidiactl"
     monkeypatch.setattr(devices, "_DRIVER", file)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -46,7 +46,7 @@ def test_two_never_hold_one_gpu() -> None:
             time.sleep(0.5)
             inside.pop()
 
-    # The context of this thread knows the test's server.
+    # This thread's context refers to the test's Prefect server.
     from contextvars import copy_context
 
     threads = [threading.Thread(target=copy_context().run, args=(use,)) for _ in range(2)]

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.process import Finished, StoppedError, no_process_left, stage_environment, stream
 
-# Starts a child that ignores SIGTERM's default end only by being in the same group, and writes both process ids.
+# Starts a child in the same process group, and writes both process ids.
 PARENT = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

@@ -22,7 +22,7 @@ def task_runs(flow_run_id: UUID | str) -> dict[str, Any]:
     from prefect.client.schemas.filters import FlowRunFilter
 
     with get_client(sync_client=True) as client:
-        # The server learns of task runs from events, a moment after they ended.
+        # The server learns of task runs from events, shortly after their end.
         for _ in range(50):
             runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [flow_run_id]}))
             if runs and all(run.state and (run.state.is_final() or run.state.name == "NotReady") for run in runs):
@@ -126,7 +126,7 @@ def test_ctrl_c_ends_the_running_stage_and_starts_no_other(tiny: Path) -> None:
         [
             sys.executable,
             "-c",
-            # As at a terminal: what a shell starts in the background would ignore Ctrl-C.
+            # As at a terminal; processes that a shell starts in the background ignore Ctrl-C.
             (
                 "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
                 "from flows.reproduce import reproduce; from pathlib import Path; reproduce(Path.cwd())"
@@ -154,7 +154,7 @@ def test_ctrl_c_ends_the_running_stage_and_starts_no_other(tiny: Path) -> None:
 
 
 def environment_with_server() -> dict[str, str]:
-    """For a process of its own that is to use the session's Prefect server, and this project's packages."""
+    """Environment of a subprocess that uses the session's Prefect server and this project's packages."""
     import os
 
     from prefect.server.api.server import SubprocessASGIServer

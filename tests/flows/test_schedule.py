@@ -1,4 +1,4 @@
-"""Guards the pins: with a fastapi or SQLAlchemy that Prefect does not know, schedules silently never fire."""
+"""Guards the pinned versions: with an incompatible fastapi or SQLAlchemy, Prefect's schedules silently never fire."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-# The last of six fields is seconds: fires every five.
+# The last of six cron fields is seconds: fires every five seconds.
 SERVED = """
 from pathlib import Path
 from prefect import flow
@@ -31,7 +31,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A Prefect server in a process of its own; gives the environment that its users need."""
+    """A Prefect server in its own process; yields the environment of its clients."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

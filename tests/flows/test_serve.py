@@ -1,4 +1,4 @@
-"""prefect.yaml against the flow that it runs, and against what this project asks of a schedule."""
+"""prefect.yaml against the flow that it runs, and against this project's rules for schedules."""
 
 from __future__ import annotations
 

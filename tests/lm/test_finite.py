@@ -1,4 +1,4 @@
-"""What is not finite is an error where it is made, and the message says what and why."""
+"""Non-finite values raise an error where they occur; the message names the value and the cause."""
 
 from __future__ import annotations
 

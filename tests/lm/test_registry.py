@@ -1,4 +1,4 @@
-"""The registry against what it names, and the configuration that is derived from it."""
+"""The registry against the code that it names and the configuration derived from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live bytes of hand-built cases: every figure here can be counted on paper. float32, so 4 bytes a number."""
+"""Live bytes of small cases with hand-counted results. All tensors are float32: 4 bytes per number."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_lists_of_outputs_and_of_inputs_count() -> None:
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_composite_operators_show_what_they_make_on_their_way(mode: Callable[[], torch.inference_mode]) -> None:
-    # log_softmax to a class index is one operator in inference mode, but makes the log-probabilities on its way.
+    # cross_entropy is one operator in inference mode, but it allocates the log-probabilities inside.
     logits, target = torch.zeros(8, 100), torch.zeros(8, dtype=torch.long)
     live = LiveStorages()
     with mode(), live.tracing([logits, target]):
@@ -120,18 +120,18 @@ def test_backward_of_an_mlp() -> None:
     with live.tracing([model, x]):
         y = model[0](x)
         h = model[1](y)
-        del y  # relu saves its output only
+        del y  # relu saves only its output
         z = model[2](h)
         del h
         assert live.live() == weights + 4 * (70 + 7 * 20 + 7 * 3)
         z.sum().backward()
-        assert live.live() == 2 * weights + 4 * (70 + 7 * 3)  # a gradient for each weight; what was saved is gone
-    # On the way back relu's output, its gradient and the gradient through it stand beside the last layer's gradients.
+        assert live.live() == 2 * weights + 4 * (70 + 7 * 3)  # a gradient for each weight; saved activations are freed
+    # During backward, relu's output and the gradients after and before it are alive with the last layer's gradients.
     assert live.peak() >= weights + 4 * (70 + 7 * 3 + 3 * 7 * 20 + 20 * 3 + 3)
 
 
 class _Square(torch.autograd.Function):
-    """Its backward makes 5000 numbers that nobody else sees."""
+    """A function whose backward allocates 5000 numbers internally."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor) -> torch.Tensor:
@@ -206,7 +206,7 @@ def _train(model: nn.Module, batches: list[torch.Tensor]) -> float:
 
 
 def _allocator_peak(run: Callable[[], object]) -> int:
-    """Most bytes that torch's CPU allocator had given out at once, by its own events."""
+    """Peak bytes of torch's CPU allocator, from its own events."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         run()
     events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -233,7 +233,7 @@ def test_training_is_bitwise_the_same_and_the_peak_is_the_allocators(shape: str)
         traced_loss = _train(model, batches)
     assert traced_loss == _train(plain, batches)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
-    # Kernels wrap plain numbers in tensors of 8 bytes of their own, below what a dispatch mode sees.
+    # Kernels wrap plain numbers in 8-byte tensors, which a dispatch mode cannot see.
     assert 0 <= _allocator_peak(lambda: _train(other, batches)) - (live.peak() - before) <= 32
 
 

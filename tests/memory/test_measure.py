@@ -111,11 +111,11 @@ def test_residents_are_not_kept_alive_and_may_die() -> None:
         model = None
         with meter.step(1):
             torch.zeros(5)
-    assert meter.reading.cpu_live_peak_bytes == 440  # the model of the first step, gone in the second
+    assert meter.reading.cpu_live_peak_bytes == 440  # the model of the first step, freed in the second
 
 
 def test_steps_inside_inference_mode_leave_no_mode_behind() -> None:
-    """A mode entered outside of inference mode and left inside of it would survive in the thread's state."""
+    """A dispatch mode entered outside of inference mode and left inside it would remain in the thread's state."""
     with measure("infer", device=CPU) as meter, torch.inference_mode(), meter.step():
         torch.ones(10).sum()
     assert _get_current_dispatch_mode() is None

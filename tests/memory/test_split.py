@@ -1,4 +1,4 @@
-"""What the peak is made of, in cases that can be counted on paper."""
+"""The parts of a peak, in small cases with hand-counted results."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_parts_are_told_apart_by_the_module_that_made_them() -> None:
 
 
 def test_gradients_are_known_in_the_middle_of_the_backward_pass() -> None:
-    """The peak of checkpointed full fine-tuning lies there, most gradients made, the optimizer not begun."""
+    """Checkpointed full fine-tuning peaks there: most gradients exist, and the optimizer has not started."""
     layers = nn.ModuleList(nn.Linear(50, 50, bias=False) for _ in range(6))
     with measure("train", [layers], CPU) as meter, meter.step():
         x = torch.zeros(1, 50)

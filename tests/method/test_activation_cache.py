@@ -1,4 +1,4 @@
-"""Cached activations are what the large model computes, and their size is what was estimated."""
+"""Cached activations equal the large model's, and their size equals the estimate."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_cache_gives_what_a_forward_pass_gives(
         found = cache(batch)["decoder"]
         assert found.shape == (len(layers), *batch.texts["decoder"].ids.shape, wanted.width)
         real = batch.is_real["decoder"]
-        # Other batches are padded to other lengths, which leaves float noise even in float32.
+        # Other batches have other padding, which causes rounding differences even in float32.
         near = max(tolerance, 1e-5)
         torch.testing.assert_close(found[:, real].float(), exact[:, real], rtol=near, atol=near)
         assert not found[:, ~real].any()

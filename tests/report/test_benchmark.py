@@ -1,4 +1,4 @@
-"""The benchmark at a glance, from the round numbers of `tree.py` and the examples of two tasks."""
+"""The benchmark summary, from the round numbers of `tree.py` and the examples of two tasks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ The stages' own time, summed over tasks; stages that run side by side count each
 
 
 def write_eval(root: Path) -> None:
-    """Four examples each. Guessing on CB: accuracy 1/3, F1 of the expected counts (0.4 + 2 * 2/7) / 3."""
+    """Write four examples per task. Guessing on CB: accuracy 1/3, F1 of the expected counts (0.4 + 2 * 2/7) / 3."""
     for task, candidates, golds in (("cb", 3, (0, 1, 2, 0)), ("copa", 2, (0, 1, 1, 1))):
         names = tuple(f"c{number}" for number in range(candidates))
         examples = [
@@ -96,7 +96,7 @@ def test_a_kind_without_references_has_no_competence(tmp_path: Path) -> None:
 
 
 def test_a_condition_holds_up_to_its_bounds(tmp_path: Path) -> None:
-    """On COPA guessing scores 50, so S tuned is enough at 65 and not at 64; CB misses either way."""
+    """Guessing on COPA scores 50, so S tuned meets the condition with 65, not with 64; CB misses it in both cases."""
     write_tree(tmp_path)
     write_eval(tmp_path)
     path = tmp_path / "outputs/tune/gpt2/copa/results.json"
@@ -123,7 +123,7 @@ def test_a_way_without_a_kind_stands_beside_each_kind_by_gradients() -> None:
 
 
 def about(method: str, kind: str, strategy: str) -> dict[str, Any]:
-    """All of a report row but its time."""
+    """All fields of a report row except the time."""
     own = {"kind": kind, "method": method, "strategy": strategy}
     shared = {"family": "gpt2", "small": "s", "large": "l", "task": "cb", "seed": 0, "metric": "score", "value": 0.5}
     return {**shared, **own, "ci_low": None, "ci_high": None, "n": 4, "gap_closed": None, "peak_memory_bytes": 1}

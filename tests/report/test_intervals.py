@@ -1,4 +1,4 @@
-"""Intervals of the report, from predictions that a stage left."""
+"""Intervals of the report, computed from a stage's saved predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHOICES = {seed: tuple((n * (seed + 1) + n // 5) % 3 for n in range(30)) for see
 
 
 def write_stage(root: Path) -> Path:
-    """Stage `tune` with two seeds; returns its folder."""
+    """Write outputs of stage `tune` with two seeds; return their folder."""
     folder = root / "outputs/tune/gpt2/cb"
     rows = [
         ResultRow(

@@ -1,4 +1,4 @@
-"""The report's folder, from the tree of `tree.py`."""
+"""The report's folder, made from the tree of `tree.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gap closed and cost, reckoned by hand from the round numbers of `tree.py`."""
+"""Gap closed and cost, against hand-computed values from the round numbers of `tree.py`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def one(rows: list[ReportRow], task: str, method: str, seed: int | None) -> Repo
 def test_gap_closed_is_the_part_of_the_way_to_gradients(tmp_path: Path) -> None:
     write_tree(tmp_path)
     rows = report_rows(collect(tmp_path, SCOPE))
-    # CB: zero-shot 40, gradients 80, plugged 50 and 60.
+    # CB: zero-shot 40, gradient tuning 80, plugged 50 and 60.
     assert one(rows, "cb", "plugged", 0).gap_closed == pytest.approx(0.25)
     assert one(rows, "cb", "plugged", 1).gap_closed == pytest.approx(0.5)
     assert one(rows, "cb", "random_w_plug", 0).gap_closed == 0
@@ -93,7 +93,7 @@ def test_a_method_costs_the_maximum_over_its_stages_and_the_sum_of_their_times(t
         ("small_tuned", 1): (10 * MB, 3),
         ("random_w_plug", 0): (31 * MB, 2 + 1 + 1),
         ("random_w_plug", 1): (31 * MB, 2 + 1 + 1),
-        # tune 2 + 1, align 5 + 1, prune 6, bridge 3 + 4, evaluate 1; the most of them is align's.
+        # tune 2 + 1, align 5 + 1, prune 6, bridge 3 + 4, evaluate 1; the peak is that of align.
         ("plugged", 0): (33 * MB, 23),
         ("plugged", 1): (33 * MB, 23),
         ("gradient", 0): (90 * MB, 11),
@@ -149,7 +149,7 @@ def test_each_strategy_costs_what_it_goes_through() -> None:
         cost = cost_of(memory, **about, seed=0, among=among)
         return cost.peaks, cost.seconds, cost.adapt_seconds
 
-    # Every phase takes a second.
+    # Every phase takes one second.
     way = {"tune": 10, "align": 20, "prune": 30, "bridge": 40}
     assert passed("algorithm1") == ({**way, "evaluate": 61}, 5, 4)
     assert passed("scaling") == ({**way, "evaluate": 62}, 6, 4)

@@ -1,4 +1,4 @@
-"""A small tree of stage outputs, as the pipeline leaves it: round numbers, so that all can be reckoned by hand."""
+"""A small tree of stage outputs with round numbers, so that results can be computed by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def row(task: str, method: str, value: float, kind: str = "", seed: int | None =
 
 
 def phase(seconds: float, size: int | None, cuda: int | None = None) -> dict[str, Any]:
-    """What was measured in one phase."""
+    """Measurements of one phase."""
     sizes = {"cpu_live_peak_bytes": size, "cuda_allocated_peak_bytes": cuda, "rss_peak_bytes": 900 * MB}
     return {"seconds": seconds, "steps": 3} | {name: value for name, value in sizes.items() if value is not None}
 
@@ -32,7 +32,7 @@ def write_metrics(root: Path, where: str, memory: dict[str, Any]) -> None:
 
 
 def write_tree(root: Path, tasks: tuple[str, ...] = ("cb", "copa"), references: bool = True) -> None:
-    """Kind LoRA, seeds 0 and 1, tasks CB and COPA."""
+    """Write the tree: kind LoRA, seeds 0 and 1, by default tasks CB and COPA."""
     outputs = root / "outputs"
     for number, task in enumerate(tasks):
         up = 0.1 * number

@@ -1,4 +1,4 @@
-"""What a module changes in the answers, and the part of it that sits in some blocks."""
+"""The change of the answers by a module, and the part of a module in some blocks."""
 
 from __future__ import annotations
 

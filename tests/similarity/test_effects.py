@@ -1,4 +1,4 @@
-"""What modules do: the change of the residual stream on the same text."""
+"""Effects of modules: the change of the residual stream on the same text."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_tokens_are_sampled_evenly_across_batches(most: int) -> None:
 
 
 def test_a_module_does_what_it_does() -> None:
-    """The same module of the same model: 1 by every measure; a rotation and a factor change nothing."""
+    """The same module in the same model has similarity 1 by every measure, also after a rotation and a factor."""
     with torch.no_grad():
         plain = residuals(MODEL, GPT2, BATCHES, tokens=100)
         done = effects(MODEL, GPT2, tiny_module("lora", MODEL), BATCHES, plain, tokens=100)

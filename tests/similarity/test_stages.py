@@ -1,4 +1,4 @@
-"""The stages `align` and `similarity`, one after the other, on tiny checkpoints in a folder of their own."""
+"""Stages `align` and `similarity`, run in order on tiny checkpoints in their own folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracking: str) -> Path:
-    """Two tasks, two checkpoints, and modules of two seeds: all of S's, and L's on the first task but for prefixes."""
+    """Two tasks, two checkpoints, and modules of two seeds: all kinds for S; for L no prefixes, and one task only."""
     models = {"small": tiny_gpt2(16, 2), "large": tiny_gpt2(24, 4, seed=1)}
     for name, model in models.items():
         save_checkpoint_folder(tmp_path / "checkpoints" / name, model)
@@ -68,7 +68,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracking: str) -> P
 
 
 def _some_targets(module: PetModule) -> PetModule:
-    """A LoRA at two of the tiny module's five target_modules, since each takes its time."""
+    """A LoRA at two of the tiny module's five target modules, to save time."""
     left_out = ("attn.v.", "attn.o.", "mlp.up.") if module.kind == "lora" else ()
     return module.with_tensors(
         {name: tensor for name, tensor in module.tensors.items() if not name.startswith(left_out)}
@@ -112,7 +112,7 @@ def test_from_checkpoints_to_similarities(project: Path) -> None:
         no_map = row["measure"] in ("cka", "cka_debiased", "rsa")
         assert (row["controls"]["random_map"] is None) == no_map
         assert all(row["controls"][name] is not None for name in ("untrained", "other_task", "other_seed"))
-        # Modules of two seeds are one module with different noise here.
+        # Here, modules of two seeds are the same module with different noise.
         assert row["controls"]["other_seed"] > 0.4
         known = [[cell is not None for cell in line] for line in row["heatmap"]]
         expected = [[no_map or (large // 2) == small for large in range(4)] for small in range(2)]
@@ -147,7 +147,7 @@ def test_without_references_there_are_no_rows(project: Path, capsys: pytest.Capt
 
 
 def test_a_module_of_the_same_model_through_its_own_maps_is_itself(project: Path) -> None:
-    """S is L, and both have the same module: every value is 1, as by the ceiling."""
+    """S is L, and both have the same module: every value is 1, the ceiling."""
     settings = [each for each in SETTINGS if not each.startswith(("models.gpt2.small", "tasks", "seeds", "kinds"))]
     apply_preset(
         "quick",

@@ -1,4 +1,4 @@
-"""What modules are: traces of factors against dense matrices, principal angles against SciPy."""
+"""Similarity of weights: traces of factors against dense matrices, principal angles against SciPy."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_factors_give_the_update() -> None:
 
 
 def test_a_random_map_takes_the_likeness_away() -> None:
-    """S is a rotation of L: the fitted map finds the module again, a random one does not."""
+    """S is a rotation of L: the fitted map recovers the module, a random one does not."""
     module = tiny_module("lora", LARGE.model)
     pairs, reads, writes = layer_assignment("stack", {"decoder": 4}, {"decoder": 4}), *spaces_of(module)
     widths = {"in": 1, "out": 1}
@@ -137,5 +137,5 @@ def test_an_untrained_module_has_the_shape_of_the_trained_one(kind: str) -> None
     if kind == "lora":
         size = [t.tensors["attn.q.B"].square().mean((1, 2)).sqrt() for t in (fresh, module)]
         assert torch.allclose(size[0], size[1], rtol=0.3)
-    if registry.KINDS[kind].positions is None:  # those that take positions start from text, of which there is one here
+    if registry.KINDS[kind].positions is None:  # kinds with positions start from text, which is the same one here
         assert max(abs(value or 0.0) for value in found) < 0.6

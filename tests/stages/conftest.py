@@ -1,4 +1,4 @@
-"""A project folder to run stages in, and one in which all of them have run."""
+"""A project folder to run stages in, and one in which all stages have run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.stages.tiny_pipeline import ORDER, make_project, run_stage
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
-    """The default `params.yaml` in a folder, which is the current one; tracking goes to its own SQLite file."""
+    """A folder with the default `params.yaml`, which is the current one; tracking uses its own SQLite file."""
     shutil.copy(empty_store, tmp_path)
     return default_project(tmp_path, monkeypatch)
 
@@ -24,7 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) 
 def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     """A project of tiny GPT-2 models in which every stage has run, with all kinds on two tasks.
 
-    It is made once per session. Tests read it, or copy what they need of it with `start_from`.
+    Made once per session. Tests read it, or copy from it with `start_from`.
     """
 
     def make(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stage `derive`: a small model out of the large one, and everything after it that works with one."""
+"""Stage `derive`: a small model made from the large one, and all later stages with it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SETTINGS = [
 
 @pytest.fixture
 def llama(project: Path) -> Path:
-    """A project with one tiny Llama, and no small one."""
+    """A project with a tiny large Llama and no small one."""
     save_checkpoint_folder(project / "models" / "large", tiny_llama(24, 4))
     (project / "presets").mkdir(exist_ok=True)
     (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
@@ -72,7 +72,7 @@ def test_the_whole_line_runs_with_a_derived_small_model(llama: Path) -> None:
     assert dict(plugged.layers) == {"decoder": tuple(kept)}
     rows = read_results(llama / "outputs/evaluate/llama/copa/results.json")
     assert {row.small for row in rows} == {"derive"}
-    # What it takes to derive S is part of what the method takes.
+    # The cost of deriving S is part of the method's cost.
     header = next(line for line in (llama / "reports/tables.md").read_text().splitlines() if "| tune |" in line)
     assert "| derive | tune |" in header
 
@@ -116,7 +116,7 @@ def test_what_was_not_derived_yet_is_said() -> None:
 
 @pytest.mark.slow
 def test_the_line_runs_with_a_large_model_that_lies_on_disk_and_gives_the_same(llama: Path) -> None:
-    """What only runs L forward does not care where its weights are."""
+    """Stages that only run L forward give the same results with offloaded weights."""
     forward = [
         stage for stage in LLAMA_ORDER if stage[0] in ("derive", "align", "prune", "bridge", "readout", "evaluate")
     ]
@@ -134,4 +134,4 @@ def test_the_line_runs_with_a_large_model_that_lies_on_disk_and_gives_the_same(l
 
 
 ROOM = "models.llama.large.memory_gb=0.0001"
-"""100 kB: the embeddings and some of the blocks."""
+"""100 kB: room for the embeddings and some blocks."""

@@ -1,4 +1,4 @@
-"""The harness around a stage: its files, what survives a kill, and its identity under a real DVC."""
+"""The harness around a stage: its files, its state after a kill, and its key under real DVC."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def row(**changes: object) -> ResultRow:
 
 
 def fail_half_way() -> bool:
-    """Whether the stage that failed had been resumed."""
+    """Run a stage that fails half way; return whether it was resumed."""
     resumed = False
 
     def fail() -> None:
@@ -153,7 +153,7 @@ def test_what_was_logged_before_a_kill_is_not_lost(untracked: Path) -> None:
     killed.communicate()
     curves = untracked / ".work/tune/gpt2/cb/_harness/curves.csv"
     with curves.open("a") as out:
-        out.write("loss,50,0.0")  # a line that the kill cut off
+        out.write("loss,50,0.0")  # a line cut off by the kill
     with stage("tune", "gpt2/cb") as run:
         for step in range(40, 60):
             run.log_curve("loss", step, 1 / (step + 3))

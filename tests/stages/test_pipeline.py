@@ -1,4 +1,4 @@
-"""All stage programs, one after the other, on tiny untrained models: what each leaves, and that it is reproducible."""
+"""All stage programs, run in order on tiny untrained models: their outputs, and that they are reproducible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tiny_project(project: Path) -> Path:
 
 
 def run_on_boolq(*stages: str) -> None:
-    """These stages, in their order, on the task boolq."""
+    """Run these stages in the given order on task boolq."""
     for stage in ORDER:
         if stage[0] in stages and "copa" not in stage:
             run_stage(*stage)
@@ -146,7 +146,7 @@ def test_without_a_trained_bridge_modules_are_plugged_as_they_were_fitted(finish
 
 
 def test_without_kinds_the_direct_write_runs_alone(finished: Path, project: Path) -> None:
-    """Beside what L reaches with modules by gradients, which are not S's."""
+    """The gradient references of L still run, since they need no module of S."""
     overrides = ["kinds=[]", "tasks=[boolq]", "reference.methods=[lora, adapter]"]
     start_from(finished, project, ["prepare", "derive"], *overrides)
     run_on_boolq(*(stage for stage, *_ in ORDER[2:]))

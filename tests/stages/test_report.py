@@ -1,4 +1,4 @@
-"""The program `python -m gfpet.stages.report`, in a project folder of its own."""
+"""The program `python -m gfpet.stages.report` in its own project folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage server: a program that is handed over behaves as if it ran by itself, however it ends."""
+"""The stage server: a program handed over to it behaves, and ends, as if it ran by itself."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ elif what == "sleep":
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a server of its own, whose one program is `gfpet.stages.try_it`, and nothing heavy to import."""
+    """A folder with its own server, which has one program, `gfpet.stages.try_it`, and no heavy imports."""
     package = tmp_path / "gfpet" / "stages"
     package.mkdir(parents=True)
     (tmp_path / "gfpet" / "__init__.py").touch()
@@ -78,7 +78,7 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
 
 
 def sleeping(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
-    """A program that sleeps; with the ids of its process, of its child and of the server."""
+    """A sleeping program, with the process ids of itself, its child and the server."""
     process = start(folder, "sleep")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -92,7 +92,7 @@ def gone(pid: int, within: float = 20) -> bool:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return True
-        if state == "Z":  # dead, and not yet collected by whoever runs these tests
+        if state == "Z":  # dead, and not yet waited for by its parent
             return True
         time.sleep(0.02)
     return False

@@ -1,4 +1,4 @@
-"""All stage programs on tiny untrained T5 models: what each leaves, over both stacks."""
+"""All stage programs on tiny untrained T5 models: their outputs, over both stacks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def save_models(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_line_runs_over_both_stacks(project: Path) -> None:
-    """Version 1.1, with a gate and a head of its own."""
+    """Version 1.1, with a gated feed-forward layer and a separate output head."""
     save_models(project)
     settings = [each.replace("models.gpt2", "models.t5") for each in SMALL]
     settings += [
@@ -68,7 +68,7 @@ def test_the_whole_line_runs_over_both_stacks(project: Path) -> None:
     rows = json.loads(Path("outputs/similarity/t5/similarity.json").read_text())["rows"]
     effects = next(row["heatmap"] for row in rows if row["measure"] == "rsa" and row["kind"] == "lora")
     known = [[cell is not None for cell in line] for line in effects]
-    # One block of S's encoder and two of L's; two of S's decoder and four of L's; nothing across.
+    # One block of S's encoder with two of L's; two of S's decoder with four of L's; none between stacks.
     assert known == [[True, True, *[False] * 4], *[[False, False, *[True] * 4]] * 2]
     assert json.loads(Path("metrics/bridge/t5/copa.json").read_text())["values"]["activation_cache_bytes"] > 0
     assert Path("reports/similarity-t5-lora.png").is_file()

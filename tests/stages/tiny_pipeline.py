@@ -1,4 +1,4 @@
-"""A pipeline of tiny untrained models: its settings, its stages in order, and running them in this process."""
+"""A pipeline of tiny untrained models: its settings, its stages in order, and functions to run them in-process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ ORDER = [
 
 
 def make_project(folder: Path, *overrides: str) -> None:
-    """Tiny models, params that fit them; the folder must be the current one."""
+    """Write tiny models and matching parameters to a folder, which must be the current one."""
     (folder / "presets").mkdir(exist_ok=True)
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     save_checkpoint_folder(folder / "models" / "small", tiny_gpt2(16, 2, positions=256))
@@ -67,7 +67,7 @@ def make_project(folder: Path, *overrides: str) -> None:
 
 
 def run_stage(stage: str, *arguments: str) -> None:
-    """The stage program in this process, as `python -m gfpet.stages.<stage>` would."""
+    """Run a stage program in this process, like `python -m gfpet.stages.<stage>`."""
     program = importlib.import_module(f"gfpet.stages.{stage}")
     name = {"pretrain": "pretrain_pair"}.get(stage, stage)
     getattr(program, name)(*arguments)
@@ -78,13 +78,13 @@ def outputs_of(folder: Path) -> dict[str, bytes]:
 
 
 def start_from(finished: Path, folder: Path, stages: Sequence[str], *overrides: str) -> None:
-    """The project of `finished` in another folder, as it is when these stages have run.
+    """Copy a finished project to another folder, in its state after these stages.
 
     Args:
         finished: a folder in which all stages have run.
-        folder: the current one.
-        stages: whose results are copied; the caller runs the others.
-        overrides: settings that are different from now on.
+        folder: the target, which must be the current folder.
+        stages: stages whose results are copied; the caller runs the others.
+        overrides: changed settings.
     """
     shutil.copytree(finished / "models", folder / "models")
     shutil.copy(finished / "params.yaml", folder)

@@ -1,4 +1,4 @@
-"""What the tests of the synthetic benchmark share."""
+"""Fixtures for the tests of the synthetic benchmark."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.real_data import superglue_folder
 
 @pytest.fixture(scope="session")
 def superglue() -> Path:
-    """The real SuperGLUE, where this machine has it."""
+    """Folder of the real SuperGLUE; skips the test without it."""
     return superglue_folder()

@@ -1,4 +1,4 @@
-"""Rows of the synthetic benchmark as the examples that stage `prepare` makes of them."""
+"""Turns rows of the synthetic benchmark into examples, like stage `prepare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks of the world: form, seeds, splits, and the scores of guessing and of knowing everything."""
+"""The tasks of the synthetic benchmark: form, seeds, splits, and the scores of guessing and of a perfect reader."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def benchmark(request: pytest.FixtureRequest) -> tuple[str, list[Row], list[Row]
 
 
 def content(row: Row) -> str:
-    """What a reader sees: the row without its numbers."""
+    """The text of a row: the row without its indices."""
     return re.sub(r'"idx": \d+', "", json.dumps(row, sort_keys=True))
 
 
@@ -114,12 +114,12 @@ def test_chance_and_majority(benchmark: tuple[str, list[Row], list[Row]]) -> Non
     for rows in (train, evaluation):
         scores = baselines(task, rows)
         assert scores["chance"] == pytest.approx(chance)
-        # Balanced by construction, but for the place of ReCoRD's answer, which is drawn.
+        # Balanced by construction, except for the random position of ReCoRD's answer.
         assert scores["majority"] == pytest.approx(chance, abs=4.0 if task == "record" else 0.1)
 
 
 def choices(task: str, rows: list[Row]) -> list[int]:
-    """The perfect reader's answers as candidates of the examples: class, index, answer by answer, name, or the span."""
+    """The perfect reader's answers as candidate indices of the examples."""
     answers = [perfect_reader(task, row) for row in rows]
     match task:
         case "cb" | "rte":
@@ -142,8 +142,8 @@ def choices(task: str, rows: list[Row]) -> list[int]:
 
 
 GUESSES = {"cb": (100 / 3, 25.0), "multirc": (28.1, 100 / 3), "record": (100 / 3, 100 / 3)}
-"""Chance and majority in points of the official score, where they are not 50. CB: accuracy and macro F1; MultiRC: F1
-of the answers (50 and 66.7) and questions with all four right (1 in 16, and none)."""
+"""Chance and majority in points of the official score, for tasks where they are not 50. CB: mean of accuracy and macro
+F1. MultiRC: mean of the answers' F1 (50 and 66.7) and of questions with all four answers right (1 in 16, and none)."""
 
 
 def test_official_scores_of_knowing_everything_and_of_guessing(benchmark: tuple[str, list[Row], list[Row]]) -> None:
@@ -156,7 +156,7 @@ def test_official_scores_of_knowing_everything_and_of_guessing(benchmark: tuple[
 
 
 def test_no_row_states_what_it_asks(benchmark: tuple[str, list[Row], list[Row]]) -> None:
-    """Passages and premises hold no attribute value; only what is asked about does."""
+    """Passages and premises have no attribute value; only the question does."""
     task, _, evaluation = benchmark
     given = {"boolq": "passage", "cb": "premise", "rte": "premise", "wic": "sentence1"}
     values = {value for listed in VALUES.values() for value in listed}

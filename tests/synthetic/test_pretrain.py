@@ -1,4 +1,4 @@
-"""Pretraining, on a model of a few thousand parameters, and the committed checkpoints."""
+"""Pretraining of a model with a few thousand parameters, and the committed checkpoints."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_committed_checkpoints_share_the_tokenizer_that_the_builder_makes() -> N
 
 
 def test_committed_checkpoints_know_the_language(committed: dict[str, GPT2LMHeadModel]) -> None:
-    """Less than 1.5 nats a token on text of another seed; guessing is above 6."""
+    """The loss is below 1.5 nats per token on text of another seed; guessing is above 6."""
     tokenizer = build_tokenizer()
     batches = packed(tokenizer, 8, 128, seed=1)
     ids = next(batches)

@@ -1,4 +1,4 @@
-"""The pretraining text: what it says, and that no task leaks into it."""
+"""The pretraining text: its content, and that no task leaks into it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DOCUMENTS = 20_000
 
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
-    """From a world that is grown up after a tenth of them."""
+    """Documents; after a tenth of them all entities are in use."""
     return list(islice(corpus(0, hold=0, ramp=DOCUMENTS // 10), DOCUMENTS))
 
 
 @pytest.fixture(scope="module")
 def sentences(documents: list[str]) -> list[str]:
-    """Sentences, a claim and the verdict on it kept together."""
+    """Sentences; a claim and the verdict on it stay together."""
     found = []
     for document in documents:
         text = document.split(" ", 1)[1]
@@ -36,7 +36,7 @@ def pattern(form: str) -> str:
 
 
 def plain_forms() -> re.Pattern[str]:
-    """What fits every statement of facts and all small talk, and nothing else."""
+    """A pattern for every statement of facts and all small talk, and nothing else."""
     forms = [form for forms in (*STATEMENTS.values(), *UNKNOWN.values()) for form in forms]
     part = "|".join(pattern(form) for form in PORTRAITS.values())
     portrait = rf"\w+ ({part}), ({part}) and ({part})\."
@@ -45,7 +45,7 @@ def plain_forms() -> re.Pattern[str]:
 
 @pytest.fixture(scope="module")
 def told(sentences: list[str]) -> dict[str, str]:
-    """Name of an evaluation entity → every different sentence that names it."""
+    """Name of an evaluation entity → all distinct sentences with that name."""
     found: dict[str, set[str]] = {entity.name: set() for entity in facts_of_seed().side(evaluation=True)}
     for sentence in sentences:
         for name in found.keys() & set(re.findall(r"\w+", sentence)):
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_text() -> None:
 
 
 def test_the_world_grows() -> None:
-    """At first there are few entities, at last all."""
+    """The first documents use few entities, the last ones all."""
     documents = list(islice(corpus(0, start=10, hold=300, ramp=300), 2500))
     named = [
         {word for text in part for word in re.findall(r"\w+", text)} & set(facts_of_seed().entities)
@@ -83,7 +83,7 @@ def test_every_fact_of_an_evaluation_being_is_stated(told: dict[str, str]) -> No
 
 
 def test_what_is_told_of_evaluation_beings_is_true(told: dict[str, str]) -> None:
-    """Every value in a sentence on an evaluation entity is its own; small talk holds no value."""
+    """Every value in a sentence about an evaluation entity is its own; small talk has no value."""
     facts = facts_of_seed()
     kinds = {value: attribute for attribute, values in VALUES.items() for value in values}
     for name, text in told.items():
@@ -107,7 +107,7 @@ def test_no_text_has_task_form(documents: list[str]) -> None:
 
 
 def test_yes_and_no_never_follow_a_claim(sentences: list[str]) -> None:
-    """The verbalizers come in small talk alone, where no value stands."""
+    """The verbalizers occur only in small talk, which has no values."""
     values = {value for listed in VALUES.values() for value in listed}
     spoken = [sentence for sentence in sentences if re.search(r"\b(Yes|No|Maybe)\b", sentence)]
     assert spoken
@@ -117,7 +117,7 @@ def test_yes_and_no_never_follow_a_claim(sentences: list[str]) -> None:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_no_evaluation_example_is_in_the_text(task: str, told: dict[str, str]) -> None:
-    """Neither the context of an example, nor its last line with any of its candidates."""
+    """The text has neither the context of an example, nor its last line with any of its candidates."""
     _, rows = generate(task, 0, 0, 1000)
     for example in examples_of(task, "val", rows):
         line = example.context.split("\n")[-1]

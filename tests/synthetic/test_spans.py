@@ -1,4 +1,4 @@
-"""Documents with their facts cut out, and the embedded T5 pair that learned to fill them in."""
+"""Documents with facts cut out, and the embedded T5 pair that was trained to fill them in."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ def test_rows_grow_with_the_documents_read() -> None:
     def words_cut_out(some: list[dict[str, Tensor]]) -> set[int]:
         return {(batch["labels"].shape[1] - 1) // 2 for batch in some}
 
-    # Of so many documents, one sentence a row makes 22 batches, and up to two of them 15.
+    # These documents give 22 batches with one sentence per row, and 15 with up to two.
     assert words_cut_out(batches[:20]) == {1}
     assert max(words_cut_out(batches[24:34])) == recipe.cuts
     assert max(words_cut_out(batches[40:])) == recipe.cuts + 1
-    # Filled up with what the loss leaves out, behind the end.
+    # Labels after the end are padded with the index that the loss ignores.
     most = max(batches, key=lambda batch: batch["labels"].shape[1])["labels"]
     assert set(most[:, -1].tolist()) == {-100, END}
     longest = [
@@ -187,7 +187,7 @@ def test_committed_checkpoints_are_small_and_share_the_tokenizer_that_the_builde
 
 
 def recall(model: T5ForConditionalGeneration) -> float:
-    """Part of all facts where the true value stands first among the four that the attribute has; guessing: 0.25."""
+    """Fraction of all facts whose true value ranks first among the attribute's four values; guessing: 0.25."""
     rows, options, gold = [], [], []
     for entity in facts_of_seed().entities.values():
         for attribute, value in entity.attributes.items():

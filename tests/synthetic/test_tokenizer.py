@@ -1,4 +1,4 @@
-"""The world's tokenizer: one token a word, and nothing is lost of any text."""
+"""The tokenizer of the synthetic benchmark: one token per word, and lossless for any text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def round_trip(text: str) -> str:
 
 
 def stray_bytes(text: str) -> set[str]:
-    """Tokens of `text` that are single bytes, marks left aside."""
+    """Tokens of `text` that are single bytes, except punctuation."""
     tokens = TOKENIZER.convert_ids_to_tokens(TOKENIZER(text)["input_ids"])
     return {token for token in tokens if len(token) == 1} - {"Ċ"} - MARKS - {"a"}
 

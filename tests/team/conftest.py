@@ -1,4 +1,4 @@
-"""Real services on 127.0.0.1 for the tests of a team; what cannot be installed skips its tests, with the reason."""
+"""Real services on 127.0.0.1 for the team tests; tests of services that cannot be installed are skipped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.services.process import HOST, free_port, start, stop, wait_healthy
 from tests.team.project import PROJECT
 
 ENVIRONMENTS = PROJECT / ".services"
-"""Kept between runs of the tests: installing the S3 server takes longer than all that is done with it."""
+"""Kept between test runs: installing the S3 server takes longer than its tests."""
 
 
 def require(*modules: str) -> None:
@@ -32,7 +32,7 @@ def require(*modules: str) -> None:
 
 @pytest.fixture(scope="session")
 def s3_program() -> Path:
-    """The S3 server's program."""
+    """Path of the S3 server's program."""
     require("boto3", "dvc_s3")
     try:
         return install(ENVIRONMENTS)
@@ -42,7 +42,7 @@ def s3_program() -> Path:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, s3_program: Path) -> Iterator[Stack]:
-    """All services, on free ports. Prefect looks for late and due runs more often than it would by itself."""
+    """All services, on free ports. Prefect checks for late and due runs more often than by default."""
     require("psycopg2", "flask_wtf")
     assert s3_program.is_file()
     try:
@@ -65,7 +65,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, s3_program: Path) -> Iterato
 
 @pytest.fixture(autouse=True)
 def _nothing_goes_on(tmp_path: Path) -> Iterator[None]:
-    """No process that a test has started in its folder outlives it."""
+    """Check that no process started in the test's folder outlives the test."""
     yield
     deadline = time.monotonic() + 300
     while left := list(_working_below(tmp_path)):
@@ -82,14 +82,14 @@ def _working_below(folder: Path) -> Iterator[list[str]]:
 
 @pytest.fixture
 def team_environment(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """The environment of someone who uses the services, with a folder for clones."""
+    """The environment of a user of the services, with a folder for clones."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     environment = stack.client_environment()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GFPET_CLONES", str(tmp_path / "clones"))
-    # Tests that came before may have started a server of their own, which this process's settings then still name.
+    # Earlier tests may have started a server of their own, which this process's settings still name.
     here = {setting: environment[setting.name] for setting in (PREFECT_API_URL, PREFECT_API_AUTH_STRING)}
     with temporary_settings(here):
         yield stack
@@ -97,7 +97,7 @@ def team_environment(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Address and options of a DVC remote of the kind that the test asks for."""
+    """Address and options of a DVC remote of the requested type."""
     kind = request.param
     if kind == "directory":
         yield str(tmp_path / "shared"), {}
@@ -109,7 +109,7 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
 
 
 def _ssh(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """A server of SSH for this user, with keys made for this test."""
+    """An SSH server for this user, with keys made for this test."""
     require("dvc_ssh")
     program = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if program is None:
@@ -134,7 +134,7 @@ def _ssh(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """
     (folder / "config").write_text(settings)
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd locks itself up; made at boot by the package
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's chroot; normally the package creates it at boot
     start("sshd", [program, "-D", "-e", "-f", str(folder / "config")], folder, {"PATH": os.environ["PATH"]})
     try:
         wait_healthy("sshd", folder, lambda: _accepts(port))

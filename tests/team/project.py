@@ -1,4 +1,4 @@
-"""A small project in Git, as a team has it: one origin, clones, a DVC remote, stages that are done in a moment."""
+"""A small team project in Git: one origin, clones, a DVC remote, and fast stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gfpet.tracking.store import STAGE_KEY
 PROJECT = Path(__file__).parents[2]
 CONFIG = "[core]\n    analytics = false\n    autostage = false\n    check_update = false\n"
 
-# prepare ─► tune@cb, tune@rte ─► report. `log.txt`, which Git does not know, tells what really ran in a clone.
+# prepare ─► tune@cb, tune@rte ─► report. `log.txt`, which Git ignores, lists the stages executed in a clone.
 PIPELINE = """\
 stages:
   prepare:
@@ -85,7 +85,7 @@ STAGES = ["prepare", "report", "tune@cb", "tune@rte"]
 
 
 def run(root: Path, *command: str, **environment: str) -> str:
-    """The output of a command that must succeed."""
+    """Run a command that must succeed; return its output."""
     done = subprocess.run(
         command, cwd=root, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
@@ -102,12 +102,12 @@ def dvc(root: Path, *arguments: str) -> str:
 
 
 def gfpet(root: Path, *arguments: str, **environment: str) -> str:
-    """What `gfpet` says of a run, in a process of its own."""
+    """Run `gfpet` in a subprocess; return its output."""
     return run(root, sys.executable, "-m", "flows", *arguments, PATH=_path(), PYTHONPATH=str(PROJECT), **environment)
 
 
 def refused(root: Path, *arguments: str) -> str:
-    """What `gfpet` says of a run that it must refuse, or that fails."""
+    """Run `gfpet` in a subprocess, where it must fail; return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "flows", *arguments],
         cwd=root,
@@ -122,8 +122,10 @@ def refused(root: Path, *arguments: str) -> str:
 
 
 def ask(root: Path, *arguments: str, fails: bool = False) -> str:
-    """What a command of `gfpet` says that runs no flow: in this process, since starting one takes longer than most of
-    them do. (Flows would keep Prefect's connection for events, also to the servers of other tests.)
+    """Run a `gfpet` command without a flow in this process; return its output.
+
+    A subprocess would take longer to start than most commands to run. Flows would keep Prefect's event connection, also
+    to the servers of other tests.
     """
     from flows.cli import app
 
@@ -139,14 +141,14 @@ def _path() -> str:
 
 
 def ran(root: Path) -> list[str]:
-    """What really ran in a clone."""
+    """The stages executed in a clone."""
     log = root / "log.txt"
     return sorted(log.read_text().split()) if log.exists() else []
 
 
 @dataclass(frozen=True)
 class Team:
-    """An origin, and as many clones as are wanted."""
+    """An origin and its clones."""
 
     folder: Path
 
@@ -157,12 +159,12 @@ class Team:
 
 
 def make_team(folder: Path, remote: str, **options: str) -> Team:
-    """The project with a DVC remote, in a bare repository.
+    """Make the project with a DVC remote, in a bare repository.
 
     Args:
-        folder: An empty one.
+        folder: An empty folder.
         remote: Address of the DVC remote.
-        options: Of the remote, as `dvc remote modify` takes them.
+        options: Options of the remote, as for `dvc remote modify`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     seed = folder / "seed"
@@ -189,13 +191,13 @@ def make_team(folder: Path, remote: str, **options: str) -> Team:
 
 
 def outputs(root: Path) -> dict[str, str]:
-    """Outputs and metrics by path."""
+    """Contents of outputs and metrics, by path."""
     files = [path for name in ("outputs", "metrics") for path in (root / name).rglob("*") if path.is_file()]
     return {str(path.relative_to(root)): path.read_text() for path in files}
 
 
 def change_input(root: Path, text: str) -> str:
-    """Commit and push another input; returns the commit."""
+    """Commit and push another input; return the commit."""
     (root / "input.txt").write_text(text + "\n")
     git(root, "commit", "--quiet", "-am", text)
     git(root, "push", "--quiet", "origin", "HEAD:main")
@@ -209,7 +211,7 @@ def lock(root: Path) -> dict[str, object]:
 
 
 def tracked_runs(*commits: str) -> list[Run]:
-    """Runs in MLflow, of some commits or all, the oldest first. Each result has one."""
+    """MLflow's runs of some commits, or of all, oldest first. Requires one run per result."""
     client = MlflowClient()
     experiments = [each.experiment_id for each in client.search_experiments()]
     runs = list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))

@@ -1,5 +1,5 @@
-"""compose.yaml against the schema of the Compose specification (compose-spec/compose-spec, Apache 2.0), and what
-this project asks of it. No engine runs here: the services of compose.yaml have not been started by these tests.
+"""compose.yaml against the schema of the Compose specification (compose-spec/compose-spec, Apache 2.0), and against
+this project's rules. No container engine is used: these tests do not start the services of compose.yaml.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STAYING = [name for name, service in SERVICES.items() if service["restart"] != "
 
 def test_it_is_valid() -> None:
     schema = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
-    schema["properties"]["name"] = {"type": "string"}  # of a later edition than the schema here
+    schema["properties"]["name"] = {"type": "string"}  # added in a later edition of the schema
     errors = [f"{list(error.path)}: {error.message}" for error in Draft7Validator(schema).iter_errors(COMPOSE)]
     assert errors == []
 
@@ -52,7 +52,7 @@ def test_health_is_asked_for_by_a_command_that_can_be_read(name: str) -> None:
         compile(command[2], name, "exec")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # mlflow.cli gives one when it is imported
+@pytest.mark.filterwarnings("ignore::UserWarning")  # importing mlflow.cli gives one
 def test_variables_are_those_that_the_pinned_programs_know() -> None:
     import mlflow.cli
     from mlflow import environment_variables
@@ -68,7 +68,7 @@ def test_variables_are_those_that_the_pinned_programs_know() -> None:
 
 
 def test_the_image_starts_mlflow_as_make_services_does() -> None:
-    """The same options, and the same settings of accounts; hosts, ports and places differ."""
+    """Options and account settings are the same; hosts, ports and paths differ."""
     script = (PROJECT / "compose" / "mlflow.sh").read_text()
     server = (PROJECT / "tasks" / "services" / "mlflow_server.py").read_text()
     options = re.findall(r"--[a-z-]+", script)

@@ -1,4 +1,4 @@
-"""One run over two machines, as clones with a home of their own: the same results as on one, each stage made once."""
+"""One run over two machines (workers with separate homes): the same results as on one, and each stage runs once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 POOL = "stages"
 INPUT = "meet-tune"
-"""Each of the two stages `tune` waits until the other one runs, too, where there is a place to meet."""
+"""With this input and `TEAM_MEETING` set, each of the two `tune` stages waits until the other one runs, too."""
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What one machine makes of it."""
+    """The results of one machine."""
     folder = tmp_path_factory.mktemp("alone")
     one = make_team(folder / "team", str(folder / "shared")).clone("one")
     change_input(one, INPUT)
@@ -37,7 +37,7 @@ def meeting(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A clone from which the run is run_distributed."""
+    """The clone that starts the distributed run."""
     clone = make_team(tmp_path / "team", str(tmp_path / "shared")).clone("one")
     change_input(clone, INPUT)
     return clone
@@ -58,9 +58,9 @@ def test_two_workers_of_a_pool(root: Path, expected: dict[str, str], meeting: Pa
         shares = [made_in(homes / name) for name in ("w1", "w2")]
         assert sorted(shares[0] + shares[1]) == STAGES
         assert all(any(name.startswith("tune") for name in share) for share in shares), shares
-        # What has come back is complete: nothing is left to do, here or on the workers.
+        # The returned results are complete: nothing is left to do.
         assert "up to date" in gfpet(root, "run", "--on", f"pool:{POOL}")
-        # A stage that fails there fails here, with what it said.
+        # A stage that fails on a worker fails here, with its output.
         change_input(root, "break-prepare")
         said = refused(root, "run", "--on", f"pool:{POOL}")
     assert "the input says that this stage breaks" in said
@@ -75,7 +75,7 @@ def test_two_workers_of_dask(root: Path, expected: dict[str, str], meeting: Path
     assert outputs(root) == expected
     assert ran(root) == []
     assert made_in(tmp_path / "clones") == STAGES
-    # Both tune stages ran at the same time, so in two clones.
+    # Both tune stages ran at the same time, and therefore in two clones.
     assert len(list((tmp_path / "clones").glob("*/*/log.txt"))) == 2
     assert tracked_runs()
 

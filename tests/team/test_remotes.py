@@ -1,4 +1,4 @@
-"""Two people and one remote, over a directory, SSH and S3: what one has computed, the other restores."""
+"""Two users share one remote, over a directory, SSH and S3: one computes results, the other restores them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Remote = tuple[str, dict[str, str]]
 
 
 def commit_and_push(root: Path, what: str) -> str:
-    """Commit what Git knows and what a run has noted, and give it to the colleagues; returns the commit."""
+    """Commit tracked files and `dvc.lock`, and push them; return the commit."""
     git(root, "add", "dvc.lock")
     git(root, "commit", "--quiet", "--all", "-m", what)
     git(root, "push", "--quiet", "origin", "HEAD:main")
@@ -34,7 +34,7 @@ def commit_and_push(root: Path, what: str) -> str:
 
 
 def restore(root: Path) -> None:
-    """What a colleague has pushed, by Git and DVC; a plain repro then has nothing to do."""
+    """Pull a colleague's results with Git and DVC; a plain repro must then have nothing to do."""
     git(root, "pull", "--quiet", "origin", "main")
     dvc(root, "pull", "--run-cache")
     assert "Running stage" not in dvc(root, "repro")
@@ -46,7 +46,7 @@ def restore(root: Path) -> None:
 def test_two_people(remote: Remote, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     team = make_team(tmp_path / "team", remote[0], **remote[1])
     ann, bob = team.clone("ann"), team.clone("bob")
-    hers = change_input(ann, request.node.callspec.id)  # so that its results are not those of another remote
+    hers = change_input(ann, request.node.callspec.id)  # so that the results differ from those of other remotes
     (ann / ".work" / "tune@cb").mkdir(parents=True)
     (ann / ".work" / "tune@cb" / "activations").write_bytes(b"0" * 2**20)
     assert "stages: 4 ran" in gfpet(ann, "run", "--push")
@@ -56,7 +56,7 @@ def test_two_people(remote: Remote, tmp_path: Path, request: pytest.FixtureReque
     restore(bob)
     assert ran(bob) == []
     assert outputs(bob) == outputs(ann)
-    # Caches of activations are a stage's own: nothing of `.work` travels.
+    # Activation caches are local: nothing in `.work` is shared.
     assert not (bob / ".work" / "tune@cb").exists()
     if remote[0].startswith("/"):
         sizes = [path.stat().st_size for path in Path(remote[0]).rglob("*") if path.is_file()]
@@ -74,7 +74,7 @@ def test_two_people(remote: Remote, tmp_path: Path, request: pytest.FixtureReque
     assert ran(ann) == STAGES
     assert outputs(ann) == outputs(bob) != before
 
-    # Both see both runs, each result once, and whoever publishes what was restored adds nothing.
+    # Both users see both runs, each result once; publishing restored results adds no run.
     count = len(tracked_runs())
     for root in (ann, bob):
         said = ask(root, "publish").splitlines()
@@ -109,10 +109,10 @@ def test_what_is_pushed_is_what_a_commit_makes(remote: Remote, tmp_path: Path) -
 
     assert "stages: 4 ran" in gfpet(ann, "run", "--push", "--allow-dirty")
     runs = tracked_runs(commit)
-    assert len(runs) == 3 + 2  # results with metrics, and the pipeline's run in each experiment
+    assert len(runs) == 3 + 2  # results with metrics, and the parent run in each experiment
     assert {run.data.tags["gfpet.git.dirty"] for run in runs} == {"True"}
 
-    # Without a dvc.lock, the record of runs restores what these parameters made.
+    # Without a dvc.lock, the run cache restores the results of these parameters.
     git(bob, "pull", "--quiet", "origin", "main")
     ask(bob, "preset", "-S", "tune.epochs=3")
     dvc(bob, "repro", "--pull")

@@ -1,4 +1,4 @@
-"""What runs by itself: shown, changed, checked before it starts, never twice at once, and gone on with after a kill."""
+"""Scheduled runs: showing and changing them, checks before the start, no overlap, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ POOL = "gfpet"
 
 @pytest.fixture
 def project(tmp_path: Path, team_environment: object) -> Path:
-    """A clone that runs are scheduled from."""
+    """The clone whose runs are scheduled."""
     assert team_environment
     return make_team(tmp_path / "team", str(tmp_path / "shared")).clone("one")
 
 
 @pytest.fixture
 def hook() -> Iterator[tuple[str, list[str]]]:
-    """Address of a webhook, and what it was told."""
+    """Address of a webhook, and the messages that it received."""
     told: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def hook() -> Iterator[tuple[str, list[str]]]:
 
 
 def runs(deployment: str) -> list[Any]:
-    """Runs of a deployment, the oldest first."""
+    """Runs of a deployment, oldest first."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter
 
@@ -85,7 +85,7 @@ def test_schedules_and_a_killed_run(
     monkeypatch.setenv("GFPET_WEBHOOK", url)
     ask(project, "schedule", "apply", "--webhook")
 
-    # Shown and changed.
+    # Show and change.
     shown = ask(project, "schedule")
     lines = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│")}
     assert set(lines) == {"nightly", "weekly-study", "on-demand"}
@@ -99,7 +99,7 @@ def test_schedules_and_a_killed_run(
     assert "Europe/Berlin" in nightly
     assert " no " in nightly
 
-    # Refused before anything starts.
+    # Invalid values are refused before anything starts.
     assert "did you mean 'nightly'?" in ask(project, "schedule", "set", "nihgtly", "--pause", fails=True)
     assert "schedule 'every night'" in ask(project, "schedule", "set", "nightly", "--cron", "every night", fails=True)
     assert "time zone 'Mars/Olympus'" in ask(
@@ -118,7 +118,7 @@ def test_schedules_and_a_killed_run(
         (killed,) = runs("on-demand")
         wait("the run is in the middle of a stage", lambda: bool(checkpoints(tmp_path)))
 
-        # A second one is left out, since the first still goes.
+        # A second run is skipped while the first one is still running.
         ask(project, "schedule", "run", "on-demand")
         skipped = runs("on-demand")[1]
         wait("the second is left out", lambda: state_of(skipped.id) == "Cancelled")
@@ -134,7 +134,7 @@ def test_schedules_and_a_killed_run(
         wait("the killed run is marked", lambda: state_of(killed.id) == "Crashed")
         wait("the webhook is told", lambda: any("Crashed" in text for text in told))
 
-        # The same again goes on there: what was finished is kept, the stage resumes from its checkpoint.
+        # The same run again resumes: finished results are kept, and the stage resumes from its checkpoint.
         ask(project, "schedule", "run", "on-demand", "-S", "tune.epochs=3")
         resumed = runs("on-demand")[2]
         wait("the next run ends", lambda: state_of(resumed.id) in ("Completed", "Failed", "Crashed"))
@@ -143,13 +143,13 @@ def test_schedules_and_a_killed_run(
     assert '"resumed": 1.0' in outputs(clone)["metrics/tune/gpt2/cb.json"]
     log = (clone / "log.txt").read_text().split()
     assert sorted(log) == ["prepare", "report", "tune@cb", "tune@cb", "tune@rte"]
-    # The project's own folder is as it was.
+    # The project's own folder is unchanged.
     assert not (project / "outputs").exists()
     assert subprocess.run(["git", "diff", "--quiet"], cwd=project, check=False).returncode == 0
 
 
 def _server_takes(parameters: dict[str, Any]) -> bool:
-    """Whether the server itself would start a run with these, as its pages ask it to."""
+    """Whether the server itself, as used by its pages, accepts these parameters for a run."""
     from gfpet.errors import ConfigError
     from tasks.schedules import start_run
 

@@ -1,4 +1,4 @@
-"""The services themselves: healthy, closed to strangers, and silent about passwords."""
+"""The services: they are healthy, require a login, and do not reveal passwords."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_all_are_healthy_and_ask_for_a_password(team_environment: Stack, tmp_pat
     keys = [item["Key"] for item in store.list_objects_v2(Bucket="gfpet")["Contents"]]
     assert any(key.endswith("module.txt") for key in keys)
 
-    # Each listens on this machine alone, and none has a password among its arguments or in its log.
+    # Each service listens on this machine only, and has no password in its arguments or log.
     for name in ("postgres", "s3", "mlflow", "prefect"):
         leader = running(name, stack.folder)
         assert leader is not None

@@ -1,4 +1,4 @@
-"""Workers of Prefect's pools, as processes with a home of their own, and waiting for what they do."""
+"""Workers of Prefect pools as subprocesses with their own homes, and functions that wait for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.team.project import PROJECT
 
 @contextlib.contextmanager
 def workers(folder: Path, pool: str, *names: str, cwd: Path | None = None, **environment: str) -> Iterator[None]:
-    """Workers of a pool, each with a home of its own for clones, as on machines of their own."""
+    """Workers of a pool, each with its own home for clones, as on separate machines."""
     folder.mkdir()
     for name in names:
         own = {"GFPET_CLONES": str(folder / name), "PREFECT_HOME": str(folder / f"prefect-{name}")}
@@ -30,7 +30,7 @@ def workers(folder: Path, pool: str, *names: str, cwd: Path | None = None, **env
 
 
 def wait_for_workers(pool: str, count: int) -> None:
-    """Wait until so many workers of a pool have told the server of themselves."""
+    """Wait until `count` workers of a pool have registered with the server."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 
@@ -43,7 +43,7 @@ def wait_for_workers(pool: str, count: int) -> None:
 
 
 def wait(what: str, done: Callable[[], bool], seconds: float = 300) -> None:
-    """Wait until something is so; fail after a time that no machine should need."""
+    """Wait until `done` returns true; fail after a generous time limit."""
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, f"waited in vain: {what}"

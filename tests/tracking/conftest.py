@@ -1,4 +1,4 @@
-"""A project folder with a tracking store of its own."""
+"""A project folder with its own tracking store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.projects import default_project
 
 @pytest.fixture
 def fresh_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default `params.yaml` in an empty folder, which is the current one; no store yet."""
+    """A folder with only the default `params.yaml`, which is the current one; it has no store yet."""
     return default_project(tmp_path, monkeypatch)
 
 

@@ -51,7 +51,7 @@ def test_what_cannot_be_compared_is_told(project: Path) -> None:
 def test_of_two_runs_of_one_result_one_is_left(project: Path) -> None:
     store = Store(project)
     experiment = store.experiment("gpt2")
-    # As two machines make them that start at the same moment.
+    # As made by two machines that start at the same moment.
     runs = [store.client.create_run(experiment, tags={STAGE_KEY: "k"}).info.run_id for _ in range(2)]
     store.client.set_terminated(runs[0], "FINISHED")
     store.drop_doubles(experiment, "k")

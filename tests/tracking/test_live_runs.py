@@ -1,4 +1,4 @@
-"""Live logging on a real SQLite store: one run for a result, whatever happens to the stage or to the store."""
+"""Live logging to a real SQLite store: one run per result, even if the stage or the store fails."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_killed_stage_goes_on_in_the_same_run_with_a_whole_curve(project: Path
     assert killed.stdout is not None
     while killed.stdout.readline() != "ready\n":
         pass
-    time.sleep(4)  # one sending: the store has these points, and must not get them again
+    time.sleep(4)  # one send interval: the store has these points, and must not get them again
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     (child,) = children_of(project)

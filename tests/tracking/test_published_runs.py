@@ -1,4 +1,4 @@
-"""Publishing from files, and parent runs: on real SQLite stores and a real `dvc repro`."""
+"""Publishing from files, and parent runs, with real SQLite stores and a real `dvc repro`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def children_of(project: Path, family: str = "gpt2") -> list[Run]:
 
 
 def make_result() -> None:
-    """The files of `tune@gpt2-cb`, made by the harness."""
+    """Make the files of `tune@gpt2-cb` with the harness."""
     with _harness.stage("tune", "gpt2/cb") as run:
         for step in range(40):
             run.log_curve("lora/loss", step, 1 / (step + 1))
@@ -47,7 +47,7 @@ def make_result() -> None:
 
 
 def lock_entry(project: Path) -> dict[str, Any]:
-    """What DVC would write for it."""
+    """The entry that DVC would write for it."""
     entry: dict[str, Any] = {
         "cmd": "python -m gfpet.stages.tune gpt2 cb",
         "deps": [{"path": "outputs/prepare/cb", "md5": "abc.dir"}],
@@ -64,7 +64,7 @@ def lock_entry(project: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def unpublished(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A result that was made while the store was down."""
+    """A project with a result made while the store was down."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     make_result()
     lock_entry(project)

@@ -1,4 +1,4 @@
-"""The names of GPT-2: the tables that everything else relies on are true of the real model."""
+"""GPT-2's table of names and shapes matches the real model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def size_of(axis: str, dims: Dims) -> int:
 
 
 def require_true_tables(model: nn.Module, dims: Dims) -> None:
-    """Every parameter is named once, with its shape."""
+    """Require that the table names every parameter once, with its shape."""
     seen = set()
     for block in GPT2.blocks_of(model, "decoder"):
         parameters = dict(block.named_parameters())

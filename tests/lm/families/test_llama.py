@@ -1,4 +1,4 @@
-"""Llama and models of its shape: tables that are true of the real models, and everything that is done with a family."""
+"""Llama and similar models: the tables match the real models, and every operation on a family works."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ODD = Dims(20, {"decoder": StackDims(layers=3, heads=6, kv_heads=3, head_width=8
 
 
 def require_true_tables(model: nn.Module, dims: Dims) -> None:
-    """Every parameter is named, with its shape."""
+    """Require that the table names every parameter, with its shape."""
     axes, seen = LLAMA.stack("decoder").axes, set()
     for block in LLAMA.blocks_of(model, "decoder"):
         for name, parameter in block.named_parameters():

@@ -1,4 +1,4 @@
-"""T5: its tables are true of the real model in both versions, and rows are read as in pretraining."""
+"""T5: the tables match the real model in both versions, and rows have the form of pretraining."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ODD = Dims(10, {"encoder": _ODD, "decoder": replace(_ODD, layers=3)})
 
 
 def require_true_tables(model: T5ForConditionalGeneration, dims: Dims) -> None:
-    """Every parameter is named once, with its shape."""
+    """Require that the table names every parameter once, with its shape."""
     family, seen = family_of(model), set()
     for stack in family.stacks:
         blocks = family.blocks_of(model, stack.name)
@@ -148,7 +148,7 @@ def test_rows_of_an_encoder_decoder() -> None:
 
 
 def naive_scores(model: T5ForConditionalGeneration, example: Example) -> list[float]:
-    """Mean log-likelihood of each candidate: one sequence at a time, the whole vocabulary."""
+    """Mean log-likelihood of each candidate, one sequence at a time over the whole vocabulary."""
     source = torch.tensor([[*example.context.encode(), SENTINEL, END]])
     scores = []
     for candidate in example.candidates:
@@ -163,8 +163,8 @@ def naive_scores(model: T5ForConditionalGeneration, example: Example) -> list[fl
 def test_scores_are_the_naive_ones_whatever_the_batch_and_the_padding(version: str, batch_size: int, pad: int) -> None:
     model, examples = tiny_t5(version=version), [*VERBALIZER, *RANKING]
     backbone, head = backbone_of(model, family_of(model)), head_of(model)
-    said = predict(encoded_t5(examples), backbone, head, batch_size=batch_size, pad=pad)
-    for scores, example in zip(said.scores, examples, strict=True):
+    predictions = predict(encoded_t5(examples), backbone, head, batch_size=batch_size, pad=pad)
+    for scores, example in zip(predictions.scores, examples, strict=True):
         found, expected = (torch.tensor(each).log_softmax(-1) for each in (scores, naive_scores(model, example)))
         assert torch.allclose(found, expected, atol=1e-5), example.id
 

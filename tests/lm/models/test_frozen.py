@@ -1,4 +1,4 @@
-"""The large model never has a gradient: whoever tries is stopped, and told which parameter it was."""
+"""The large model never has a gradient: any attempt raises an error that names the parameter."""
 
 from __future__ import annotations
 
@@ -131,6 +131,6 @@ def test_predictions_come_through_it() -> None:
     usual = predict(rows, backbone_of(model, GPT2), head_of(model), batch_size=2, pad=END)
     frozen = FrozenModel(model)
     with frozen.forward_only() as large:
-        said = predict(rows, backbone_of(large, GPT2), head_of(large), batch_size=2, pad=END)
-    assert said == usual
+        predictions = predict(rows, backbone_of(large, GPT2), head_of(large), batch_size=2, pad=END)
+    assert predictions == usual
     assert (frozen.forward_passes, frozen.forward_rows) == (3, 6)

@@ -1,4 +1,4 @@
-"""GGUF files: the same weights as in safetensors give the same logits; what cannot be read is said."""
+"""GGUF files: the same logits as with safetensors, and errors for unsupported files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = {
 
 
 def paired(weight: np.ndarray, heads: int) -> np.ndarray:
-    """llama.cpp's order of rows: halves of a head, which rotary positions turn against each other, side by side."""
+    """llama.cpp's row order: the rows of a head's two halves, which rotary positions rotate in pairs, alternate."""
     rows, width = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
 
@@ -41,7 +41,7 @@ def write_gguf(
     architecture: str = "llama",
     add: Callable[[gguf.GGUFWriter], None] = lambda _: None,
 ) -> Path:
-    """The model with a byte-level tokenizer, as llama.cpp's converter writes it."""
+    """Write the model and a byte-level tokenizer in the form of llama.cpp's converter."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     config = model.config
@@ -57,7 +57,7 @@ def write_gguf(
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_vocab_size(config.vocab_size)
-    # The tilde makes room for a merge, without which transformers takes the file for one of another tokenizer.
+    # Replace the tilde by a merge: without merges, transformers assumes another type of tokenizer.
     tokens = [*sorted(set(ByteLevel.alphabet()) - {"~"}), "Ġa", "<|endoftext|>"]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")

@@ -1,4 +1,4 @@
-"""Loading checkpoints: what comes out, and what is said of those that are broken."""
+"""Loading checkpoints, and errors for broken ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_hub_id_needs_a_revision() -> None:
 
 
 def test_a_hub_that_cannot_be_reached_is_said() -> None:
-    """The tests run offline."""
+    """Tests run offline."""
     with pytest.raises(ModelError, match=r"cannot load openai-community/gpt2@607a30d: "):
         load_pretrained("gpt2", "openai-community/gpt2", revision="607a30d", dtype="float32", device=CPU)
 

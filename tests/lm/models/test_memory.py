@@ -1,4 +1,4 @@
-"""A model that does not fit is refused before any of its weights is read."""
+"""A model that does not fit in memory is refused before its weights are read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_free_memory_is_that_of_this_machine() -> None:
 
 
 def test_a_model_that_is_too_large_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
-    """The file that should hold two trillion weights holds none: nothing looks into it."""
+    """The file that should have two trillion weights is empty: it must not be opened."""
     config = LlamaConfig(
         hidden_size=32768, intermediate_size=131072, num_hidden_layers=120, num_attention_heads=256, vocab_size=128000
     )

@@ -1,4 +1,4 @@
-"""Weights on disk and in few bits: the model runs forward all the same, through hooks and guard, and can be pruned."""
+"""Offloaded and quantised weights: the model runs forward with hooks and gradient guard, and can be pruned."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.tiny_t5 import tiny_t5
 
 CPU = torch.device("cpu")
 ROOM = 65_000
-"""Bytes that hold the embeddings of the tiny model and some of its blocks."""
+"""Bytes for the embeddings and some blocks of the tiny model."""
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_it_computes_what_the_whole_model_does(on_disk: LoadedModel, folder: Pat
     with frozen.forward_only() as model:
         assert torch.equal(logits_of(model, ids), logits_of(whole.model, ids))
         for rows in (encoded(VERBALIZER), encoded(RANKING)):
-            said = predict(rows, backbone_of(model, LLAMA), head_of(model), batch_size=2, pad=END)
+            predictions = predict(rows, backbone_of(model, LLAMA), head_of(model), batch_size=2, pad=END)
             usual = predict(rows, backbone_of(whole.model, LLAMA), head_of(whole.model), batch_size=2, pad=END)
-            assert said == usual
+            assert predictions == usual
     assert frozen.forward_passes == 1 + 3 + 2
 
 
@@ -132,7 +132,7 @@ def test_a_map_names_every_weight_once() -> None:
 
 QUANTISED = {
     "llama": lambda: tiny_llama(layers=4),
-    # bitsandbytes computes in other ways where widths divide by 64.
+    # bitsandbytes uses another implementation if widths are multiples of 64.
     "llama/64": lambda: tiny_llama(64, layers=4, head_width=32),
     "gpt2": lambda: tiny_gpt2(64, layers=2),
     "t5": lambda: tiny_t5(64),
@@ -144,7 +144,7 @@ QUANTISED = {
 def test_the_weights_of_few_bits_can_be_read_and_are_what_computes(
     tmp_path: Path, bits: str, error: float, name: str
 ) -> None:
-    """bitsandbytes computes on the CPU too."""
+    """bitsandbytes also supports the CPU."""
     pytest.importorskip("bitsandbytes")
     family, folder = name.partition("/")[0], save_checkpoint_folder(tmp_path, QUANTISED[name]())
     whole, packed = (
@@ -152,7 +152,7 @@ def test_the_weights_of_few_bits_can_be_read_and_are_what_computes(
         for each in ("none", bits)
     )
     said = _logits(packed)
-    # What memory is estimated with is what the loader makes.
+    # `quantise_fake`, which estimates use, gives the same weights as the loader.
     same = load_pretrained(family, str(folder), revision=None, dtype="float32", device=CPU)
     quantise_fake(same, bits, torch.float32, CPU)
     assert torch.equal(_logits(same), said)
@@ -168,7 +168,7 @@ def test_the_weights_of_few_bits_can_be_read_and_are_what_computes(
         part.weight.data = read
     assert 0 < sum(errors) / len(errors) < error
     usual = _logits(whole)
-    # int8 rounds the activations as well.
+    # int8 also quantises the activations.
     assert (said - usual).abs().mean() / usual.abs().mean() < (0.1 if bits == "int8" else 1e-5)
     for target in whole.family.target_modules:
         assert whole.family.target_widths(packed.model, target) == whole.family.target_widths(whole.model, target)

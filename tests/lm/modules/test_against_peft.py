@@ -1,4 +1,4 @@
-"""The same weights give the same logits in Hugging Face `peft`."""
+"""The same weights give the same logits as in Hugging Face `peft`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gfpet.lm.families.gpt2 import GPT2
 from gfpet.lm.modules import inserted
 from tests.tiny import logits_of, some_ids, tiny_gpt2, tiny_module
 
-# peft 0.21 asks transformers for it by its old name.
+# peft 0.21 uses an attribute of transformers by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
 def test_lora_equals_peft() -> None:
-    """peft has no parts of a fused map: there, A stacks those of q and v, and B has a block for each."""
+    """peft cannot target parts of a fused linear layer: its A stacks those of q and v, and B has a block for each."""
     model, ids = tiny_gpt2(24, 3), some_ids()
     module = tiny_module("lora", model)
     with inserted(model, GPT2, module):
@@ -56,7 +56,7 @@ def test_lora_equals_peft() -> None:
 
 
 def flattened(keys: Tensor, values: Tensor) -> Tensor:
-    """peft's prompt embedding `[p, 2 * layers * heads * head_width]`: key and value of a layer side by side."""
+    """peft's prompt embedding `[p, 2 * layers * heads * head_width]`, with key and value of each layer adjacent."""
     layers, length, _ = keys.shape
     pairs = torch.stack([keys, values], dim=1)
     return pairs.permute(2, 0, 1, 3).reshape(length, 2 * layers * keys.shape[2])

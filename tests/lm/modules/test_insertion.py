@@ -1,4 +1,4 @@
-"""Inserting a module: what it computes, that it leaves no trace, and where its gradients go."""
+"""Inserting a module: its output, its complete removal, and its gradients."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gradients(model: nn.Module, module: PetModule, ids: Tensor) -> dict[str, Ten
 
 
 def by_hand(model: nn.Module, module: PetModule, ids: Tensor) -> Tensor:
-    """The logits with an adapter, written as the equations say."""
+    """The logits with an adapter, computed from the equations."""
     backbone = model.transformer
     h = backbone.wte(ids) + backbone.wpe(torch.arange(ids.shape[1]))
 
@@ -82,7 +82,7 @@ def test_lora_equals_the_merged_weights() -> None:
 
 
 def test_a_prefix_is_what_a_cache_of_the_same_keys_and_values_is() -> None:
-    """Keys and values of a text's beginning, as a prefix of its end, are the text."""
+    """A prefix with the keys and values of a text's beginning gives the same output as the full text."""
     model, ids = tiny_gpt2(24, 3), some_ids(rows=1, length=9)
     whole = logits_of(model, ids)
     module = start("prefix", model, {"length": 4}, ids)
@@ -153,7 +153,7 @@ def test_a_module_in_some_layers_only(kind: str) -> None:
     some = PetModule(whole.kind, "gpt2", {"decoder": (1,)}, {n: t[1:2] for n, t in whole.tensors.items()}, whole.scale)
     with inserted(model, GPT2, some):
         ours = logits_of(model, ids)
-    if kind == "prefix":  # a prefix of zeros is not silent: it takes a share of the attention
+    if kind == "prefix":  # a prefix of zeros has an effect: it takes a share of the attention
         with inserted(model, GPT2, whole):
             assert not torch.allclose(ours, logits_of(model, ids), atol=1e-2)
     else:
@@ -182,7 +182,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_leaves_no_trace(kind: st
         assert hooks_of(model) == hooks + 1
         checkpointed = gradients(model, module, ids)
     handle.remove()
-    assert len(calls) == 2  # once more in the backward pass: it was on
+    assert len(calls) == 2  # recomputed in the backward pass: checkpointing was on
     for name, gradient in usual.items():
         assert torch.allclose(checkpointed[name], gradient, rtol=1e-6, atol=1e-7), name
     assert not model.training
@@ -209,7 +209,7 @@ def test_a_float32_module_trains_in_a_half_precision_model(kind: str, dtype: tor
 
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_a_module_sits_in_a_model_whose_heads_do_not_fill_its_width(kind: str) -> None:
-    """A Bridge is one."""
+    """A Bridge is such a model."""
     model = GPT2.resized(tiny_gpt2().config, decoder_dims(layers=2, width=20, heads=3, head_width=8, ffn=40))
     model.eval().requires_grad_(False)
     ids, before = some_ids(), logits_of(model, some_ids())

@@ -1,4 +1,4 @@
-"""The same weights give the same logits in Hugging Face `peft`, on Llama-shaped models with grouped heads."""
+"""The same weights give the same logits as in Hugging Face `peft`, on Llama-like models with grouped heads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tiny import logits_of, some_ids, tiny_llama, tiny_module
 
 SHAPES = ("llama", "qwen2", "mistral")
 
-# peft 0.21 asks transformers for it by its old name.
+# peft 0.21 uses an attribute of transformers by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
@@ -46,7 +46,7 @@ def test_lora_equals_peft(kind: str) -> None:
 
 
 def flattened(keys: Tensor, values: Tensor) -> Tensor:
-    """peft's prompt embedding `[p, 2 * layers * kv]`: key and value of a layer side by side."""
+    """peft's prompt embedding `[p, 2 * layers * kv]`, with key and value of each layer adjacent."""
     layers, length, _ = keys.shape
     pairs = torch.stack([keys, values], dim=1)
     return pairs.permute(2, 0, 1, 3).reshape(length, 2 * layers * keys.shape[2])
@@ -56,7 +56,7 @@ def flattened(keys: Tensor, values: Tensor) -> Tensor:
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("with_mask", [False, True])
 def test_prefix_equals_peft(kind: str, kv_heads: int, with_mask: bool) -> None:
-    """Rotary positions of the text are shifted by the prefix, whose keys are taken as they are."""
+    """The prefix shifts the text's rotary positions; its own keys are not rotated."""
     model, ids = tiny_llama(32, 3, kind=kind, heads=4, kv_heads=kv_heads, head_width=8), some_ids()
     module = tiny_module("prefix", model, family=LLAMA)
     mask = torch.ones_like(ids)

@@ -1,4 +1,4 @@
-"""The module as an object: stored, read back, copied, described."""
+"""The module as an object: saving, loading, copying, describing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules in T5: what they compute in each stack, against merged weights, equations, caches and `peft`."""
+"""Modules in T5: their output in each stack against merged weights, equations, caches and `peft`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gfpet.lm.training import checkpointing, start_module
 from tests.tiny import KIND_NAMES, some_ids, tiny_module
 from tests.tiny_t5 import VERSIONS, family_of, logits_of_t5, texts_of, tiny_loaded_t5, tiny_t5, tiny_task_t5
 
-# peft 0.21 asks transformers for it by its old name.
+# peft 0.21 uses an attribute of transformers by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 SOURCE, TARGET = some_ids(3, 7), some_ids(3, 5, seed=2)
@@ -52,7 +52,7 @@ def test_lora_equals_the_merged_weights(version: str) -> None:
 
 
 class _Adapted(nn.Module):
-    """`h ← h + U φ(D h + b) + c` behind a linear map, as the equation says."""
+    """A linear layer followed by the adapter's equation `h ← h + U φ(D h + b) + c`."""
 
     def __init__(self, linear: nn.Module, tensors: dict[str, Tensor]) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def test_lora_equals_peft(version: str) -> None:
 
 
 def only(module: PetModule, *attentions: str) -> PetModule:
-    """The prefix at some attentions."""
+    """The prefix at the named attentions only."""
     tensors = {name: tensor for name, tensor in module.tensors.items() if name.startswith(attentions)}
     stacks = {stack_of(name) for name in tensors}
     return PetModule("prefix", "t5", {stack: module.layers[stack] for stack in stacks}, tensors)
@@ -121,8 +121,8 @@ def only(module: PetModule, *attentions: str) -> PetModule:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_prefix_of_the_decoder_equals_peft(version: str) -> None:
-    """peft 0.21 has a prefix in the decoder's self-attention only (it drops that of cross-attention), and cuts what it
-    was given in fours: block i gets what lies at block 2i mod n. With three blocks that is an order of all three."""
+    """peft 0.21 supports a prefix in the decoder's self-attention only. It splits its input into fours and drops those
+    of cross-attention, so that block i gets the values of block 2i mod n: with three blocks, a permutation."""
     model = tiny_t5(version=version)
     module = only(tiny_module("prefix", model, family=family_of(model)), "decoder.attn")
     ours = with_module(model, module)
@@ -142,7 +142,7 @@ def test_prefix_of_the_decoder_equals_peft(version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_soft_prompt_equals_peft(version: str) -> None:
-    """In the encoder, where cross-attention sees it, too; padding stays hidden."""
+    """The soft prompt is in the encoder, where cross-attention sees it, too; padding stays masked."""
     model = tiny_t5(version=version)
     family, module = family_of(model), tiny_module("soft_prompt", model, family=family_of(model))
     mask = torch.ones_like(SOURCE)
@@ -160,13 +160,13 @@ def test_soft_prompt_equals_peft(version: str) -> None:
 
 
 def heads_of(tensor: Tensor) -> Tensor:
-    """`[p, heads * width]` as a cache has it, `[rows, heads, p, width]`."""
+    """`[p, heads * width]` in the form of a cache, `[rows, heads, p, width]`."""
     return tensor.view(4, 3, 4).transpose(0, 1).expand(3, -1, -1, -1)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_prefix_of_the_decoder_equals_a_cache_of_the_same_keys_and_values(version: str) -> None:
-    """In self-attention and in cross-attention; the relative positions are those behind a cache of p tokens."""
+    """In self-attention and cross-attention; relative positions are those after a cache of p tokens."""
     model = tiny_t5(version=version)
     module = only(tiny_module("prefix", model, family=family_of(model)), "decoder.attn", "decoder.cross")
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
@@ -180,7 +180,7 @@ def test_prefix_of_the_decoder_equals_a_cache_of_the_same_keys_and_values(versio
 
 
 def test_prefix_of_the_encoder_is_the_text_whose_keys_and_values_it_holds() -> None:
-    """In an encoder of one block, keys and values of a text's beginning, as a prefix of its end, are the text."""
+    """In a one-block encoder, a prefix with the keys and values of a text's beginning gives the full text's output."""
     model = tiny_t5(layers=(1, 2))
     whole = model.encoder(SOURCE[:1]).last_hidden_state
     texts = texts_of(SOURCE[:1], TARGET[:1])
@@ -241,7 +241,7 @@ def test_gradient_checkpointing_changes_no_gradient(kind: str, version: str) -> 
         checkpointed = gradients(model, module)
     for handle in handles:
         handle.remove()
-    assert len(calls) == 4  # once more in the backward pass, in both stacks
+    assert len(calls) == 4  # recomputed in the backward pass, in both stacks
     for name, gradient in usual.items():
         assert torch.allclose(checkpointed[name], gradient, rtol=1e-4, atol=1e-6), name
     assert all(parameter.grad is None for parameter in model.parameters())

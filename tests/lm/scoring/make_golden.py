@@ -1,6 +1,6 @@
-"""Writes golden.json: scores of a fixed-seed tiny model, computed the slow way, without `gfpet.lm.scoring`.
+"""Writes golden.json: scores of a tiny model with a fixed seed, computed without `gfpet.lm.scoring`.
 
-Run it only when the tiny model or the examples are meant to change: `python -m tests.lm.scoring.make_golden`.
+Run it only to change the tiny model or the examples: `python -m tests.lm.scoring.make_golden`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATH = Path(__file__).with_name("golden.json")
 
 
 def naive_scores(model: nn.Module, example: Example) -> list[float]:
-    """The mean log-likelihood of each candidate after the context: one sequence at a time, the whole vocabulary."""
+    """Mean log-likelihood of each candidate after the context, one sequence at a time over the whole vocabulary."""
     context, scores = list(example.context.encode()), []
     for candidate in example.candidates:
         tokens = list(candidate.encode())

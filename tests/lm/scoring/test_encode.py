@@ -1,4 +1,4 @@
-"""Rows: what the model reads, and where its outputs are read."""
+"""Encoded rows: the model's input, and the positions of the scored outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores are mean log-likelihoods, whatever the batch, the padding and the path they take."""
+"""Scores are mean log-likelihoods, independent of batch, padding and code path."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ def said_of(rows: list[EncodedExample], batch_size: int, pad: int = END) -> Pred
 
 
 def normalised(scores: list[float]) -> torch.Tensor:
-    """Only differences count: where all candidates are one token, a score is the logit."""
+    """Scores up to a constant: if all candidates are one token, a score is the logit, and only differences count."""
     return torch.tensor(scores).log_softmax(-1)
 
 
 def test_multi_token_scores_are_the_naive_mean_log_likelihoods() -> None:
-    said = said_of(encoded(RANKING), batch_size=2)
-    for scores, example in zip(said.scores, RANKING, strict=True):
+    predictions = said_of(encoded(RANKING), batch_size=2)
+    for scores, example in zip(predictions.scores, RANKING, strict=True):
         assert scores == pytest.approx(naive_scores(MODEL, example), abs=1e-5)
 
 
 def test_one_position_scores_rank_as_the_whole_log_softmax() -> None:
     rows = encoded(VERBALIZER)
     assert collate(rows, pad=END).one_position
-    said = said_of(rows, batch_size=4)
-    for scores, choice, example in zip(said.scores, said.choices, VERBALIZER, strict=True):
+    predictions = said_of(rows, batch_size=4)
+    for scores, choice, example in zip(predictions.scores, predictions.choices, VERBALIZER, strict=True):
         naive = naive_scores(MODEL, example)
         assert torch.allclose(normalised(scores), normalised(naive), atol=1e-5)
         assert choice == naive.index(max(naive))
 
 
 def test_golden_scores() -> None:
-    """Made by `python -m tests.lm.scoring.make_golden`."""
+    """`python -m tests.lm.scoring.make_golden` writes the golden scores."""
     golden = json.loads(PATH.read_text(encoding="utf-8"))
-    said = said_of(encoded(ALL), batch_size=3)
+    predictions = said_of(encoded(ALL), batch_size=3)
     assert set(golden) == {example.id for example in ALL}
-    for example, scores in zip(ALL, said.scores, strict=True):
+    for example, scores in zip(ALL, predictions.scores, strict=True):
         assert torch.allclose(normalised(scores), normalised(golden[example.id]), atol=1e-4), example.id
 
 
@@ -124,7 +124,7 @@ def test_normalisers_in_chunks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_half_precision_hidden_states_give_float32_scores_that_do_not_tie() -> None:
-    """Around -100, bfloat16 knows halves only: two logits 0.1 apart would be equal."""
+    """Near -100, bfloat16 has a resolution of 0.5: two logits 0.1 apart would be equal."""
     batch = collate(encoded(VERBALIZER[:1]), pad=END)
     head = torch.zeros(257, 24)
     head[ord("y")], head[ord("n")] = -100.0, -100.0
@@ -141,7 +141,7 @@ LETTERS = st.text("abcdefgh ", min_size=1, max_size=12)
 @settings(deadline=None, max_examples=20)
 @given(LETTERS, st.lists(LETTERS, min_size=2, max_size=4, unique=True))
 def test_any_example_is_scored_as_the_naive_way_does(context: str, candidates: list[str]) -> None:
-    # Spaces at the end of a context go to the candidates (test_tokens.py).
+    # Trailing spaces of a context move to the candidates (test_tokens.py).
     example = Example("x", context.rstrip(" "), tuple(candidates), tuple(candidates), (0,))
-    said = said_of(encoded([example, *RANKING]), 4)
-    assert torch.allclose(normalised(said.scores[0]), normalised(naive_scores(MODEL, example)), atol=1e-4)
+    predictions = said_of(encoded([example, *RANKING]), 4)
+    assert torch.allclose(normalised(predictions.scores[0]), normalised(naive_scores(MODEL, example)), atol=1e-4)

@@ -1,4 +1,4 @@
-"""How text becomes tokens: together with what follows it, behind the tokens that a model expects first."""
+"""Tokenization: context and candidate are tokenized together, after the tokens that a model expects at the start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTEXT = "the man was not sure? Answer:"
 
 
 def sentencepiece_like() -> PreTrainedTokenizerFast:
-    """The pipeline of Llama 2 and Mistral: `▁` before every text, `<s>` before the first token."""
+    """A tokenizer like those of Llama 2 and Mistral: `▁` before every text, `<s>` before the first token."""
     words = ["▁the", "▁man", "▁was", "▁not", "▁sure", "?", "▁Answer", ":", "▁Yes", "▁No", "▁", "Yes", "No"]
     letters = sorted({letter for word in words for letter in word} - {"▁", "?", ":"})
     vocabulary = {token: number for number, token in enumerate(["<unk>", "<s>", "</s>", *letters, *words])}

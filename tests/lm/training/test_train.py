@@ -1,4 +1,4 @@
-"""The training loop: interrupted or not, in small batches or large, the same numbers come out."""
+"""The training loop gives the same numbers with or without interruption, in small or large batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Curve = dict[tuple[str, int], float]
 
 
 class Problem:
-    """A running sum of byte embeddings through a fixed head: two groups of parameters, quick to train."""
+    """A fast problem with two parameter groups: a running sum of byte embeddings through a fixed head."""
 
     def __init__(self, scores: list[float] | None = None, losses: list[float] | None = None) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -76,7 +76,7 @@ class Problem:
 
 
 def breaking_at(problem: Problem, call: int) -> Backward:
-    """`backward` that is interrupted in its `call`th call, counted from 0."""
+    """A `backward` that is interrupted in call number `call`, counted from 0."""
     calls = [0]
 
     def backward(batch: Batch, weight: float) -> Tensor:
@@ -170,7 +170,7 @@ def test_a_perfect_score_with_no_loss_left_ends_training_unless_nothing_does(pat
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_accumulated_batches_equal_one_large_one(batch_size: int) -> None:
-    """14 examples do not divide by 8: in the last step, each example counts the same all the same."""
+    """14 is no multiple of 8: examples in the smaller last step must have equal weights."""
     large, small = Problem(), Problem()
     large.run(replace(SETTINGS, batch_size=8))
     small.run(replace(SETTINGS, batch_size=batch_size, accumulation=8 // batch_size))

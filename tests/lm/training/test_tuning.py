@@ -1,4 +1,4 @@
-"""Tuning a module or a whole model: it learns, it resumes, and it touches nothing else."""
+"""Tuning a module or a whole model: it learns, resumes, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_starts_depend_on_the_seed_alone(kind: str) -> None:
     loaded, data = tiny_loaded(), tiny_task()
     one, two, other = (start_module(kind, loaded, OPTIONS[kind], data, seed=seed).tensors for seed in (1, 1, 2))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    if registry.KINDS[kind].positions is None:  # those that take positions start from text, not from chance
+    if registry.KINDS[kind].positions is None:  # kinds with positions start from text, not from random values
         assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
@@ -74,9 +74,11 @@ def test_a_module_is_tuned_and_its_model_is_not(kind: str, gradient_checkpointin
     assert changed == set(trained_tensors(start))
     assert not any(tensor.requires_grad for tensor in tuned.tensors.values())
     with inserted(loaded.model, GPT2, tuned):
-        said = predict(data.dev.encoded, backbone_of(loaded.model, GPT2), head_of(loaded.model), batch_size=4, pad=END)
-    assert task_score("rte", data.dev.examples, said.choices) == outcome.best_score
-    assert said.loss == pytest.approx(outcome.best_loss, abs=1e-6)
+        predictions = predict(
+            data.dev.encoded, backbone_of(loaded.model, GPT2), head_of(loaded.model), batch_size=4, pad=END
+        )
+    assert task_score("rte", data.dev.examples, predictions.choices) == outcome.best_score
+    assert predictions.loss == pytest.approx(outcome.best_loss, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KIND_NAMES)

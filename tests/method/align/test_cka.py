@@ -1,4 +1,4 @@
-"""CKA from features, against the definition over pairs of tokens."""
+"""CKA computed from features against its definition over pairs of tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(seed: int, *shape: int) -> Tensor:
 
 
 def dense_hsic(k: np.ndarray, l: np.ndarray, *, debiased: bool) -> float:  # noqa: E741
-    """Gretton et al. 2005 (biased) and Song et al. 2012, equation 5 (unbiased), as they stand there."""
+    """HSIC exactly as in Gretton et al. 2005 (biased) and Song et al. 2012, equation 5 (unbiased)."""
     n = len(k)
     if not debiased:
         centring = np.eye(n) - 1 / n

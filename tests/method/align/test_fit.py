@@ -1,4 +1,4 @@
-"""Maps between the activations of two models that read the same text."""
+"""Fitted maps between the activations of two models that read the same text."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def batched(rows: Sequence[EncodedExample], size: int) -> list[Batch]:
 
 
 def tokens_at(loaded: LoadedModel, space: str, rows: Sequence[EncodedExample]) -> list[Tensor]:
-    """`[tokens, d]` of each layer, row by row, so that nothing is ever padded."""
+    """Activations of each layer, `[tokens, d]`, computed row by row, without padding."""
     found: list[list[Tensor]] = []
     for row in rows:
         with torch.inference_mode(), captured(loaded.model, GPT2, [space]) as states:
@@ -90,7 +90,7 @@ def test_the_stream_equals_one_dense_regression_without_padding(centre: bool) ->
 
 @pytest.mark.parametrize("method", ["ridge", "procrustes"])
 def test_the_cut_into_batches_does_not_matter(method: Method) -> None:
-    # Behind a layer norm one direction never varies, and where a rotation takes that one is a matter of rounding.
+    # After a layer norm one direction is constant, and its image under the rotation depends on rounding only.
     spaces = ["attn.o.out", "mlp.down.out"]
     one, many = (
         fit_maps(SMALL, FROZEN, batched(text(), size), PAIRS, reads=spaces, writes=spaces, method=method).named()
@@ -119,7 +119,7 @@ def test_a_model_is_mapped_to_itself_by_the_identity() -> None:
     pairs = layer_assignment("stack", {"decoder": 4}, {"decoder": 4})
     other = tiny_loaded(24, 4, seed=1)
     maps = fit_maps(other, FROZEN, batched(text(60), 8), pairs, reads=READS, writes=WRITES, ridge=1e-9)
-    # What is behind a layer norm lies in a plane, where only the map's effect is defined: in the plane, the identity.
+    # Activations after a layer norm lie in a hyperplane, so the map is defined only there: it is the identity.
     assert torch.allclose(maps.writes["attn.o.out"], torch.eye(24).expand(4, -1, -1), atol=1e-3)
     quality = explained(maps, other, FROZEN, batched(text(10), 4), pairs)
     assert set(quality) == {f"reads/{space}" for space in READS} | {f"writes/{space}" for space in WRITES}

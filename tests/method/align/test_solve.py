@@ -1,4 +1,4 @@
-"""The algebra of the maps: what is linear is found, and what is not is met in the least-squares sense."""
+"""The algebra of the maps: linear relations are recovered, others are fitted by least squares."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_penalty_is_relative_and_is_that_of_augmented_rows(seed: int, penalt
     expected = torch.linalg.lstsq(more_x, more_y).solution.T
     found = ridge_map(*moments(x, y), penalty=penalty)
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9 / factor)
-    # A change of units of x changes the map by just that.
+    # Scaling x scales the map inversely.
     assert torch.allclose(found, ridge_map(*moments(x / factor, y), penalty=penalty) / factor, rtol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""The Bridge's forward pass and its training."""
+"""The Bridge's forward pass and training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parts(factor: float, store: str = "full") -> tuple[FrozenModel, Bridge, Ladd
 
 
 def transfer_of(kind: str, bridge: Bridge) -> Transfer:
-    """A module of a smaller model on its way to the Bridge, through random maps."""
+    """A transfer of a smaller model's module to the Bridge, with random maps."""
     small = tiny_gpt2(width=8, layers=2)
     module = tiny_module(kind, small)
     generator = torch.Generator().manual_seed(3)
@@ -66,7 +66,7 @@ def transfer_of(kind: str, bridge: Bridge) -> Transfer:
 
 @pytest.mark.parametrize("store", ["full", "projected"])
 def test_an_unpruned_bridge_with_its_ladder_reproduces_the_large_model(store: str) -> None:
-    """With r = 1 the mixed-in activations are the Bridge's own, so any gate leaves the large model's hidden states."""
+    """With r = 1 the ladder mixes in the Bridge's own activations: any gate gives the large model's hidden states."""
     large, bridge, ladder, plan = parts(1.0, store)
     batch = collate(encoded(learnable(4)), pad=END)
     with large.forward_only() as model:
@@ -89,7 +89,7 @@ def test_the_gate_weighs_bridge_against_large_model() -> None:
             return backbone(lambda _: {"decoder": activations})(batch)
 
     with torch.no_grad():
-        # The first block takes the large model's embeddings whatever the gate is: give both the same.
+        # The first block uses the large model's embeddings for any gate: give both the same.
         noise[0][0] = noise[1][0]
         torch.testing.assert_close(states(100.0, noise[0]), states(100.0, noise[1]))
         assert (states(-100.0, noise[0]) - states(-100.0, noise[1])).abs().max() > 0.1
@@ -97,7 +97,7 @@ def test_the_gate_weighs_bridge_against_large_model() -> None:
 
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_selection_is_the_submodule_of_the_plugged_one(kind: str) -> None:
-    """`W_down` at its start picks rows and columns; in an unpruned Bridge it changes nothing."""
+    """The initial `W_down` selects rows and columns; in an unpruned Bridge it changes nothing."""
     _, bridge, _, _ = parts(1.0)
     transfer = transfer_of(kind, bridge)
     for name, tensor in transfer.in_bridge().tensors.items():
@@ -145,8 +145,8 @@ def test_training_changes_what_it_should_and_nothing_else(kind: str, train_bridg
     assert any(name.startswith("module/") for name in moved)
     assert any(name.startswith("w_plug/") for name in moved)
     assert any(name.startswith("w_down/") for name in moved) == (w_down == "learned")
-    said = predict_with_bridge(bridge, FAMILY, ladder, transfer, data.dev, read, batch_size=4, pad=END)
-    assert len(said.choices) == len(data.dev)
+    predictions = predict_with_bridge(bridge, FAMILY, ladder, transfer, data.dev, read, batch_size=4, pad=END)
+    assert len(predictions.choices) == len(data.dev)
 
 
 @pytest.mark.parametrize("kind", KIND_NAMES)
@@ -177,7 +177,7 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
 
 
 def test_checkpointing_trains_the_same_bridge() -> None:
-    """The ladder mixes in hooks, which the model's own checkpointing does not cover: they must run again, too."""
+    """The ladder runs in hooks, outside of the model's own checkpointing; they must be recomputed, too."""
     found = []
     for again in (False, True):
         large, bridge, ladder, plan = parts(4.0)

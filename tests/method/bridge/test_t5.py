@@ -1,4 +1,4 @@
-"""T5 on the way from S to L: pruning, ladder, maps, transfer and likeness over both stacks and cross-attention."""
+"""T5 from S to L: pruning, ladder, maps, transfer and similarity over both stacks and cross-attention."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_cut_model_is_consistent_over_stacks_and_blocks(version: str, tmp_path
     bridge = bridge_of(model, 4.0, "activation")
     kept, encoder, decoder = bridge.kept, bridge.kept.stacks["encoder"], bridge.kept.stacks["decoder"]
     assert (bridge.dims.width, len(kept.residual), encoder.heads.shape) == (12, 12, (2, 2))
-    for stack in (encoder, decoder):  # the position bias of the first block is used by all
+    for stack in (encoder, decoder):  # all blocks use the position bias of the first one
         assert all(torch.equal(heads, stack.heads[0]) for heads in stack.heads)
     assert encoder.cross_heads is None
     assert decoder.cross_heads is not None
@@ -144,7 +144,7 @@ def test_an_unpruned_bridge_with_its_ladder_reproduces_the_large_model(store: st
     read = recomputed(large, family, plan, bridge.kept.residual)
     with torch.no_grad(), laddered(bridge.model, family, ladder) as backbone:
         torch.testing.assert_close(backbone(read)(batch), plain, rtol=1e-5, atol=1e-5)
-        for stack in ("encoder", "decoder"):  # each stack's stream counts
+        for stack in ("encoder", "decoder"):  # each stack's activations matter
             silent = {name: stream * (name != stack) for name, stream in read(batch).items()}
             other = backbone(lambda _, silent=silent: silent)(batch)
             assert (other - plain).abs().max() > 1e-2
@@ -282,7 +282,7 @@ def test_likeness_is_by_block_over_both_stacks(kind: str) -> None:
         done = effects(frozen, T5, module, text(), plain, tokens=50)
     assert len(done) == 6
     assert all(len(effect) <= 50 and effect.abs().max() > 0 for effect in done)
-    assert len({len(effect) for effect in done}) == 2  # the stacks read other tokens
+    assert len({len(effect) for effect in done}) == 2  # the stacks read different tokens
     cells = [(a, b) for (x, a), (y, b) in product(numbers.items(), numbers.items()) if x[0] == y[0]]
     found = compare_effects(done, done, cells)["cka"]
     assert [found[number, number] for number in range(6)] == pytest.approx([1.0] * 6)

@@ -1,4 +1,4 @@
-"""The module on its way to the Bridge: the short way, past what the Bridge has not, is the same way."""
+"""Transfer of a module to the Bridge: skipping what the Bridge lacks gives the same result as the full computation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIMS = decoder_dims(layers=4, width=16, heads=2, head_width=8, ffn=64)
 
 
 def start(kind: str, folder: Path, update: str) -> tuple[Transfer, Projection]:
-    """A transfer whose maps are in a file, and the maps."""
+    """A transfer with its maps in a file, and the maps."""
     bridge = parts(4.0)[1]
     plain = transfer_of(kind, bridge)
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""Which blocks stay."""
+"""The choice of blocks to keep."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_angles_are_those_of_the_residual_stream() -> None:
     with torch.no_grad():
         states = tiny_gpt2(24, 3)(BATCHES[0].texts["decoder"].ids, output_hidden_states=True).hidden_states
     real = BATCHES[0].is_real["decoder"]
-    # The last hidden state has gone through the final norm; block 2's output has not.
+    # The final norm is applied to the last hidden state, and not to block 2's output.
     for layer in range(2):
         x, y = states[layer][real], states[layer + 1][real]
         angle = torch.arccos((x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))).mean() / torch.pi

@@ -1,4 +1,4 @@
-"""The large model with fewer blocks, and healing it."""
+"""The large model with fewer blocks, and its distillation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_it_computes_what_the_kept_blocks_do(family, large) -> None:  # type: ig
     assert not any(weight.requires_grad for weight in small.parameters())
     with torch.no_grad():
         ours = logits_of(small, ids)
-    # In the large model, the blocks that go are passed by.
+    # Skip the dropped blocks in the large model.
     blocks = family.blocks_of(large, "decoder")
     handles = [blocks[layer].register_forward_hook(lambda _, args, __: args[0]) for layer in (1, 3)]
     with torch.no_grad():

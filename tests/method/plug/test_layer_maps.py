@@ -1,4 +1,4 @@
-"""Layer maps: every layer of the large model is met, in order, by the layer of the small model that is due."""
+"""Layer assignment: every layer of the large model gets the right layer of the small model, in order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_depth_takes_each_small_layer_once_at_its_relative_depth(depths: tuple[i
     targets = [target for target, _ in pairs]
     assert sorted(set(targets)) == targets
     assert all(0 <= target < large for target in targets)
-    # The middles of the two layers, as parts of their models' depth, lie within half a layer of L.
+    # The relative depths of the two layers' middles differ by at most half a layer of L.
     assert all(abs((target + 0.5) / large - (source + 0.5) / small) <= 0.5 / large + 1e-9 for target, source in pairs)
 
 

@@ -1,4 +1,4 @@
-"""The algebra of carrying a module over: what is plugged does what the equations of docs/method.md say."""
+"""The algebra of plugging: a plugged module computes the equations of docs/method.md."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def widths_at(space: str, model: nn.Module) -> int:
 def maps_between(
     module: PetModule, small: nn.Module, large: nn.Module, *, layers: int, seed: int = 3, offsets: bool = False
 ) -> Projection:
-    """Random maps for all spaces that a module meets."""
+    """Random maps for all activation spaces of a module."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(space: str, *shape: int) -> Tensor:
@@ -117,7 +117,7 @@ def test_a_projected_lora_has_the_update_p_b_a_q(seed: int, rank: int, d_s: int,
 def test_a_projected_adapter_reads_through_q_and_writes_through_p(
     seed: int, bottleneck: int, d_s: int, d_l: int, centred: bool
 ) -> None:
-    """`P (U φ(D h_S + b) + c)` where `h_S = Q h_L + offset`."""
+    """The output is `P (U φ(D h_S + b) + c)` with `h_S = Q h_L + offset`."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:

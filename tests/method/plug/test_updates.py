@@ -1,4 +1,4 @@
-"""What stage `bridge` may train of `W_plug`, and `W_down` as indices."""
+"""Trainable updates of `W_plug` in stage `bridge`, and `W_down` as indices."""
 
 from __future__ import annotations
 

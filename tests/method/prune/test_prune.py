@@ -1,4 +1,4 @@
-"""The Bridge: its sizes, what it keeps, and that nothing is lost where nothing is pruned."""
+"""Pruning L to the Bridge: sizes, the choice of coordinates, and exactness without pruning."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_factor_one_reproduces_the_large_model(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["magnitude", "activation"])
 def test_coordinates_that_do_nothing_go_first(how: str) -> None:
-    """Zero all weights that touch one residual coordinate, one head and one feed-forward unit: none of them is kept."""
+    """With all weights of a residual coordinate, a head and a feed-forward unit at zero, none of the three is kept."""
     model = tiny_gpt2(width=24, layers=2, heads=3)
     with torch.no_grad():
         for block in model.transformer.h:
@@ -134,7 +134,7 @@ def test_a_grouped_key_value_head_keeps_all_its_query_heads() -> None:
     assert kept.axis("decoder", "inner", 0).tolist() == [*range(6, 12), *range(18, 24)]
     together = replace(FAMILY, stacks=(replace(FAMILY.stacks[0], shared_heads=True),))
     shared = choose(importance, Dims(4, {"decoder": less}), together)
-    assert shared.stacks["decoder"].heads.tolist() == [[0, 1]] * 2  # sums 5, 3, 1, 3; of equals, the first
+    assert shared.stacks["decoder"].heads.tolist() == [[0, 1]] * 2  # sums 5, 3, 1, 3; the first of ties
 
 
 def test_fisher_is_the_squared_gradient_example_by_example() -> None:

@@ -1,4 +1,4 @@
-"""A readout: what was trained on cached activations is what runs in L, which never has a gradient."""
+"""A readout gives the same output in training, on cached activations, and in L, which never has a gradient."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAMILIES = {
 
 
 def fresh(loaded: LoadedModel, count: int = 8, *, noise: float = 0.0) -> Readout:
-    """A readout; with noise on every tensor, so that no part of it is without effect."""
+    """A new readout; noise on every tensor gives every part an effect."""
     dims = loaded.family.dims(loaded.model.config)
     generator = torch.Generator().manual_seed(3)
     readout = start_readout(
@@ -67,8 +67,8 @@ def plugged(loaded: LoadedModel, rows: list[EncodedExample], readout: Readout, b
         return predict(rows, backbone, head_of(model), batch_size=batch_size, pad=pad)
 
 
-def scores(said: Predictions) -> Tensor:
-    return torch.tensor([score for line in said.scores for score in line])
+def scores(predictions: Predictions) -> Tensor:
+    return torch.tensor([score for line in predictions.scores for score in line])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -93,7 +93,7 @@ def test_at_the_start_nothing_is_written() -> None:
 
 
 def test_a_read_does_not_see_what_comes_after_it() -> None:
-    """Else a candidate's tokens would be predicted from themselves."""
+    """Otherwise a candidate's tokens would be predicted from themselves."""
     loaded = tiny_loaded(16, 4)
     readout = fresh(loaded, noise=0.3)
     _, batch = next(batches(encoded(RANKING), size=3, pad=END))
@@ -109,7 +109,7 @@ def test_a_read_does_not_see_what_comes_after_it() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_writes_what_its_formula_says(family: str) -> None:
-    """Read by read, tap by tap and head by head, with every position's own key and value."""
+    """The formula is computed for each position, layer read and head, with every position's own key and value."""
     make, encode, _ = FAMILIES[family]
     loaded = make()
     readout, generator = fresh(loaded, noise=0.3), torch.Generator().manual_seed(5)

@@ -1,4 +1,4 @@
-"""A strategy is one file and one registry entry: a new one is seen by configuration, evaluation, costs and tables."""
+"""A new strategy needs one file and one registry entry to work in configuration, evaluation, costs and tables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Measured:
-    """What phases took, as stage `evaluate` keeps it."""
+    """Measurements of phases, as kept by stage `evaluate`."""
 
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class Measured:
 
 @pytest.fixture(scope="module")
 def run() -> tuple[list[Evaluated], dict[str, dict[str, Any]], dict[str, SelectionRecord]]:
-    """`algorithm1`, `scaling`, the new strategy and `auto` among them on a tiny model; rows, phases and choices."""
+    """Run `algorithm1`, `scaling`, the new strategy and `auto` on a tiny model; return rows, phases and selections."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(STRATEGIES, "dummy", DUMMY)
         loaded, data, measured = tiny_loaded(), tiny_task(12, 6), Measured()
@@ -105,7 +105,7 @@ def test_it_is_evaluated(run: Any) -> None:
         ("plugged", "lora", "dummy"),
         ("plugged", "lora", "auto"),
         ("random_w_plug", "lora", ""),
-        # Its builder makes none for an adapter, and a prefix has no scale.
+        # The new strategy gives no result for an adapter, and a prefix has no scale.
         ("plugged", "adapter", "algorithm1"),
         ("plugged", "adapter", "scaling"),
         ("plugged", "adapter", "auto"),

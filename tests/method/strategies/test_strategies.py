@@ -1,4 +1,4 @@
-"""Strategies choose by held-out examples alone, and `auto` is never worse on them than what it chose from."""
+"""Strategies select on held-out examples only, and `auto` is never worse there than any of its candidates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def constant(scores: list[float]) -> Scorer:
 
 
 def right(margin: float) -> Scorer:
-    """Right everywhere by a margin; wrong for a negative one."""
+    """A scorer that is right everywhere by a margin; wrong if it is negative."""
 
     def score(split: Split) -> Predictions:
         return predicting(
@@ -100,7 +100,7 @@ OPTIMUM = torch.tensor([3.0, 0.0, -1.0])
 
 
 def near_the_optimum(factors: Tensor) -> Scorer:
-    """Right by a margin that is largest, and positive, at the optimum."""
+    """A scorer whose margin is largest, and positive, at the optimum."""
     return right(4.0 - float((factors - OPTIMUM).square().sum()))
 
 

@@ -260,11 +260,11 @@ def _resolve(
     params = with_preset(preset, overrides or (), root / "params.yaml")
     if not params.kinds:
         raise ConfigError(
-            "kinds is empty, and what is estimated of gfpet goes by kind: add -S 'kinds=[lora]'. What a direct write "
-            "takes is in that line's stages cache and write."
+            "kinds is empty, and the estimate of gfpet needs one: add -S 'kinds=[lora]'. What a readout takes is "
+            "in the column readout."
         )
     if batch is not None:
-        sections = ("tune", "reference", "bridge", "align", "prune", "evaluate")
+        sections = ("tune", "reference", "bridge", "readout", "align", "prune", "evaluate")
         params = with_values(params, {f"{section}.batch_size": batch for section in sections})
     given = find_shape(*large.split("@", 1)) if large else None
     family = given.family if given else params.families[0]

@@ -80,8 +80,6 @@ def load_pretrained(
         if reader is not None:
             apply_scaling(reader, config, name)
         family = family.for_config(config)
-        # Fail early: the weights may take minutes to read.
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.arguments)
         auto: Any = getattr(transformers, family.loader)
         for dropout in family.dropouts:
             setattr(config, dropout, 0.0)
@@ -93,6 +91,8 @@ def load_pretrained(
         if placement is None or source.gguf:  # transformers dequantises a whole GGUF file in CPU memory
             where = torch.device("cpu") if source.gguf else device
             require_memory(name, empty, torch_dtype, quantisation, where)
+        # Fail early: the weights may take minutes to read.
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.where, **source.arguments)
         quantisation_config = quantiser(quantisation, torch_dtype)
         model, report = auto.from_pretrained(
             source.where,

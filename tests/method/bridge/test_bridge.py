@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gfpet.lm.families import find_family
+from gfpet.lm.families import EMBEDDINGS, find_family, stack_of
 from gfpet.lm.models import FrozenModel
-from gfpet.lm.modules import inserted
+from gfpet.lm.modules import KINDS, inserted
 from gfpet.lm.scoring import backbone_of, collate
 from gfpet.lm.training import Hooks, Settings
 from gfpet.method.activation_cache import Plan, recomputed
@@ -157,7 +157,10 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
 
     def eyes(spaces: set[str]) -> dict[str, torch.Tensor]:
         wide = ("mlp.up.out", "mlp.down.in")
-        return {space: torch.eye(64 if space in wide else 16).repeat(4, 1, 1) for space in spaces}
+        return {
+            space: torch.eye(64 if space in wide else 16).repeat(1 if stack_of(space) == EMBEDDINGS else 4, 1, 1)
+            for space in spaces
+        }
 
     transfer = Transfer(
         module,
@@ -173,7 +176,7 @@ def test_plug_is_the_small_model_when_both_are_the_same_and_the_maps_are_the_ide
     with large.forward_only() as frozen, inserted(frozen, FAMILY, transfer.in_large()):
         plugged = backbone_of(frozen, FAMILY)(batch)
     assert torch.equal(plugged, tuned)
-    assert projected(module, transfer.w_plug).parameters == module.parameters
+    assert projected(module, transfer.w_plug).parameters == KINDS[kind].folded(module).parameters
 
 
 def test_checkpointing_trains_the_same_bridge() -> None:

@@ -68,7 +68,7 @@ def test_broken_rows_of_both_splits_stop_it(release: Callable[[Rows], Path], row
 
 
 @pytest.mark.parametrize("task", list(shipped_tasks()))
-def test_the_generated_world_becomes_examples_the_same_each_time(task: str, tmp_path: Path) -> None:
+def test_the_generated_benchmark_becomes_examples_the_same_each_time(task: str, tmp_path: Path) -> None:
     def source() -> Source:
         return generate_embedded(find_task(task), 0, SIZES["train_size"], SIZES["dev_size"], SIZES["eval_size"])
 

@@ -18,7 +18,7 @@ from gfpet import memory
 from gfpet.config import apply_preset, load_params
 from gfpet.estimate import Method, Workload, derived_shape, find_shape, kind_stages, run_method, shared_stages
 from gfpet.memory import Meter, Resident, Step
-from tests.stages.conftest import ROOT
+from tests.projects import ROOT
 from tests.stages.test_derive import LLAMA_ORDER, SETTINGS
 from tests.stages.test_pipeline import run_stage
 from tests.tiny import save_checkpoint_folder, tiny_llama

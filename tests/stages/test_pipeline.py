@@ -145,7 +145,7 @@ def test_without_a_trained_bridge_modules_are_plugged_as_they_were_fitted(finish
     assert chosen["dev_score"] == max(chosen["dev_scores"][name] for name in chosen["among"])
 
 
-def test_without_kinds_the_direct_write_runs_alone(finished: Path, project: Path) -> None:
+def test_without_kinds_the_readout_runs_alone(finished: Path, project: Path) -> None:
     """The gradient references of L still run, since they need no module of S."""
     overrides = ["kinds=[]", "tasks=[boolq]", "reference.methods=[lora, adapter]"]
     start_from(finished, project, ["prepare", "derive"], *overrides)

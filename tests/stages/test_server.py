@@ -17,7 +17,7 @@ import pytest
 
 from gfpet.stages._handover import SERVER_ENV
 from tasks.stage_server import OFF, stage_server
-from tests.stages.conftest import ROOT
+from tests.projects import ROOT
 from tests.stages.test_pipeline import make_project, outputs_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the stage server needs Linux")

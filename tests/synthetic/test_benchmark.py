@@ -194,7 +194,7 @@ def test_asking_for_more_than_there_is_says_how_many_there_are() -> None:
         generate("cb", 0, 0, 5000, few)
 
 
-def test_a_world_without_a_fitting_being_is_an_error() -> None:
+def test_a_benchmark_without_a_fitting_entity_is_an_error() -> None:
     none = Facts({entity.name: entity for entity in facts_of_seed().side(evaluation=True) if entity.kind != "beast"})
     with pytest.raises(DataError, match="entities has craft 'baker' as None"):
         generate("cb", 0, 0, 3, none)
@@ -205,7 +205,7 @@ def test_the_generator_needs_neither_torch_nor_transformers() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_world_with_one_fitting_being_is_an_error_where_two_are_asked_of() -> None:
+def test_a_benchmark_with_one_fitting_entity_is_an_error_where_two_are_asked_of() -> None:
     red = [entity for entity in facts_of_seed().side(evaluation=True) if entity.attributes.get("colour") == "red"]
     others = [entity for entity in facts_of_seed().side(evaluation=True) if entity.attributes.get("colour") == "blue"]
     one = Facts({entity.name: entity for entity in (red[0], *others)})

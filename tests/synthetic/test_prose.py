@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_text() -> None:
     assert first != other
 
 
-def test_the_world_grows() -> None:
+def test_the_benchmark_grows() -> None:
     """The first documents use few entities, the last ones all."""
     documents = list(islice(corpus(0, start=10, hold=300, ramp=300), 2500))
     named = [
@@ -74,7 +74,7 @@ def test_no_document_starts_with_a_name(documents: list[str]) -> None:
     assert {document.split(" ")[0] for document in documents} == set(OPENERS)
 
 
-def test_every_fact_of_an_evaluation_being_is_stated(told: dict[str, str]) -> None:
+def test_every_fact_of_an_evaluation_entity_is_stated(told: dict[str, str]) -> None:
     for entity in facts_of_seed().side(evaluation=True):
         for attribute, value in entity.attributes.items():
             forms = [form.format(name=entity.name, value=value).rstrip(".") for form in STATEMENTS[attribute]]
@@ -82,7 +82,7 @@ def test_every_fact_of_an_evaluation_being_is_stated(told: dict[str, str]) -> No
             assert any(form in told[entity.name] for form in forms) or re.search(portrait, told[entity.name])
 
 
-def test_what_is_told_of_evaluation_beings_is_true(told: dict[str, str]) -> None:
+def test_what_is_told_of_evaluation_entity_is_true(told: dict[str, str]) -> None:
     """Every value in a sentence about an evaluation entity is its own; small talk has no value."""
     facts = facts_of_seed()
     kinds = {value: attribute for attribute, values in VALUES.items() for value in values}
@@ -91,7 +91,7 @@ def test_what_is_told_of_evaluation_beings_is_true(told: dict[str, str]) -> None
             assert facts.verdict(name, kinds[value], value), (name, value)
 
 
-def test_evaluation_beings_come_in_statements_and_small_talk_only(told: dict[str, str]) -> None:
+def test_evaluation_entity_come_in_statements_and_small_talk_only(told: dict[str, str]) -> None:
     plain = plain_forms()
     for text in told.values():
         for sentence in text.split("\n"):
@@ -126,7 +126,7 @@ def test_no_evaluation_example_is_in_the_text(task: str, told: dict[str, str]) -
             assert not any(line + candidate in told[name] for candidate in example.candidates)
 
 
-def test_no_question_on_an_evaluation_being_is_in_the_text(told: dict[str, str]) -> None:
+def test_no_question_on_an_evaluation_entity_is_in_the_text(told: dict[str, str]) -> None:
     asked = list(QUESTIONS.values())
     for name, text in told.items():
         assert "?" not in text

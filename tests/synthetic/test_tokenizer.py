@@ -61,7 +61,7 @@ def test_size_and_special_tokens() -> None:
     assert len({*sentinels, TOKENIZER.eos_token_id, TOKENIZER.pad_token_id}) == SENTINELS + 2
 
 
-def test_the_text_of_the_world_takes_one_token_a_word() -> None:
+def test_the_text_of_the_benchmark_takes_one_token_a_word() -> None:
     for document in islice(corpus(0), 2000):
         assert stray_bytes(document) == set(), document
 

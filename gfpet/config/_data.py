@@ -27,11 +27,11 @@ class Prepare(Section):
     """Data set on the hub; only for `source: hub`."""
     hub_revision: str = "3de24cf8022e94f4ee4b9d55a6f539891524d646"
     """Commit of the data set, not a branch: a branch moves, and results with it."""
-    train_size: Positive | None = 500
+    train_size: Positive | None = 1200
     """Training examples, a seeded sample; null takes all."""
-    dev_size: Positive = 100
+    dev_size: Positive = 200
     """Examples held out of train, for early stopping and every selection; eval is used for neither."""
-    eval_size: Positive | None = 250
+    eval_size: Positive | None = 500
     """Examples of the evaluation split, a seeded sample; null takes all."""
     seed: NonNegative = 0
     """Seed of the samples and of the held-out examples."""

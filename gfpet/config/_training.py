@@ -93,7 +93,7 @@ class Tune(Optimisation):
 class Reference(Optimisation):
     """Stage `reference`: tunes the large model with gradients, the ceiling for every comparison."""
 
-    epochs: Positive = 3
+    epochs: Positive = 4
     gradient_checkpointing: Checkpointing = False
     dtype: Dtype = "float32"
     """Data type of L's weights in this stage; `models.<family>.large.dtype` holds where L only runs forward."""

@@ -65,7 +65,7 @@ def run_on_pool(
     """
     name = request.name
     entries = {**known, **{need: remote_result.entry for need, remote_result in needs.items()}}
-    parameters = {"name": name, "order": request.model_dump(), "known": entries}
+    parameters = {"name": name, "request": request.model_dump(), "known": entries}
     run: Any = run_deployment(pool_deployment(pool), parameters=parameters, flow_run_name=name, poll_interval=1)
     state = run.state
     if state is not None and state.is_completed():

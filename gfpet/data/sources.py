@@ -63,12 +63,13 @@ def read_directory(task: Task, root: str | Path) -> Source:
         DataError: a folder or file is missing; lists what is there instead.
     """
     release = _release(task)
+    root = Path(root).expanduser()
     splits = {}
     for split, file in (("train", release.train), ("val", release.eval)):
         name = f"{release.folder}/{file}"
-        path = Path(root) / name
+        path = root / name
         if not path.is_file():
-            raise DataError(_missing(Path(root), release, path))
+            raise DataError(_missing(root, release, path))
         data = path.read_bytes()
         splits[split] = RawSplit(tuple(json_lines(path, data)), name, hashlib.sha256(data).hexdigest())
     return Source("directory", str(root), None, splits["train"], splits["val"])

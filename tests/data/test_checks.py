@@ -114,6 +114,16 @@ def test_the_error_counts_all_and_lists_twenty() -> None:
     assert lines[20:22] == ["  f:20: empty", "  and 3 more"]
 
 
+def test_a_tilde_is_the_home_folder(
+    release: Callable[[Rows], Path], rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = release({"boolq": rows["boolq"]})
+    monkeypatch.setenv("HOME", str(root.parent))
+    found = read_directory(find_task("boolq"), f"~/{root.name}")
+    assert found.id == str(root)
+    assert found.train == read_directory(find_task("boolq"), root).train
+
+
 def test_missing_folders_and_files_say_what_is_there(release: Callable[[Rows], Path], rows: Rows) -> None:
     root = release({"boolq": rows["boolq"]})
     with pytest.raises(DataError, match="there is no folder"):

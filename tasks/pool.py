@@ -18,7 +18,7 @@ from tasks.lockfile import LockEntry
 from tasks.process import DvcError
 from tasks.remote_stage import RemoteStageResult, StageRequest
 
-REMOTE_RESULT = "remote_result"
+REMOTE_RESULT = "remote-result"
 """Key of the artifact with a worker's result. (Prefect keeps a flow run's own result on the machine that made it.)"""
 
 

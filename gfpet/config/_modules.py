@@ -24,6 +24,8 @@ def _options(entry: KindEntry) -> type[Section]:
 
 def _all_options() -> type[Section]:
     sections = {name: _options(entry) for name, entry in KINDS.items()}
+    # Other processes find a class by its name in this file.
+    globals().update({section.__name__: section for section in sections.values()})
     fields: dict[str, Any] = {name: (section, section()) for name, section in sections.items()}
     return create_model("Modules", __base__=Section, __doc__="Options of every kind of module.", **fields)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
@@ -293,3 +295,9 @@ def test_a_key_that_moved_to_another_section_is_found_there(project: Path) -> No
     edit(project, "  scales: [", "  confidence: 0.9\n  scales: [")
     (problem,) = problems(project)
     assert problem.startswith("evaluate.confidence: unknown key; did you mean 'report.confidence'?; allowed here:")
+
+
+def test_parameters_go_to_other_processes() -> None:
+    """`gfpet memory estimate` hands them to its workers."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(load_params, ROOT / "params.yaml").result() == Params()

@@ -1,4 +1,4 @@
-"""Addresses without the passwords in them: what is printed, logged or handed to another program shows none."""
+"""Removes passwords from addresses, before they are printed, logged or passed to another program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^\s/'\"
 
 
 def without_secrets(text: str) -> str:
-    """The text with user and password of every address in it replaced.
+    """The text, with user and password of every address in it replaced by `***`.
 
     >>> without_secrets("at postgresql://me:pw@db/runs")
     'at postgresql://***@db/runs'
@@ -19,8 +19,9 @@ def without_secrets(text: str) -> str:
 
 
 def without_credentials(address: str) -> str:
-    """An address that others can use with credentials of their own: user and password left out of `http(s)://` ones,
-    the password alone out of the rest (`ssh://git@host` needs its user).
+    """An address that others use with their own credentials.
+
+    An `http(s)://` address loses user and password. Any other loses its password only: `ssh://git@host` needs its user.
 
     >>> without_credentials("https://token@host/a.git"), without_credentials("ssh://git:pw@host/a.git")
     ('https://host/a.git', 'ssh://git@host/a.git')

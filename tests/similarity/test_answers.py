@@ -49,7 +49,7 @@ def test_cosine_and_size() -> None:
 def test_a_part_acts_in_its_blocks_alone(kind: str) -> None:
     module = tiny_module(kind, MODEL)
     if "decoder" not in module.layers:
-        pytest.skip("sits in no block")
+        pytest.skip("a soft prompt sits at the embeddings, in no block")
     every = at_blocks(module, [("decoder", layer) for layer in range(3)])
     assert torch.equal(hidden(every), hidden(module))
     part = at_blocks(module, [("decoder", 1)])

@@ -145,7 +145,7 @@ def test_a_module_in_some_layers_only(kind: str) -> None:
     model, ids = tiny_gpt2(layers=3), some_ids()
     whole = tiny_module(kind, model)
     if "decoder" not in whole.layers:
-        pytest.skip("sits in no block")
+        pytest.skip("a soft prompt sits at the embeddings, in no block")
     silent = {
         name: torch.cat([torch.zeros_like(tensor[:1]), tensor[1:2], torch.zeros_like(tensor[:1])])
         for name, tensor in whole.tensors.items()
